@@ -1,0 +1,1 @@
+"""Raw Chinese text in, HDF5 shards out; and the order in which training reads them."""

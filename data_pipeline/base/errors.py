@@ -1,0 +1,39 @@
+"""Errors that are for the person at the keyboard, and the one place that prints them."""
+
+import functools
+import sys
+from collections.abc import Callable
+
+USER_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
+
+
+class UserError(Exception):
+    """Something the user can mend: the message says what is wrong, where, and what would be right.
+
+    `exit_code` is what the process ends with when nobody catches the error.
+    """
+
+    def __init__(self, message: str, exit_code: int = USER_ERROR):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def command(main: Callable[..., int | None]) -> Callable[..., int]:
+    """Wrap a `main(argv)` so that a UserError is one message and an exit code, not a stack trace.
+
+    Any other exception is a fault of ours and keeps its trace.
+    """
+
+    @functools.wraps(main)
+    def run(*args, **kwargs) -> int:
+        try:
+            return main(*args, **kwargs) or 0
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted; run the same command again to go on", file=sys.stderr)
+            return INTERRUPTED
+
+    return run

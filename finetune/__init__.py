@@ -1,0 +1,1 @@
+"""From a released encoder to a small, quick classifier."""

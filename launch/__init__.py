@@ -1,0 +1,1 @@
+"""Recipes, and the processes that run them."""

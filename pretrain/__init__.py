@@ -1,0 +1,1 @@
+"""Task-agnostic distillation of Chinese encoders on Paddle Fleet."""
