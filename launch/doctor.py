@@ -1,0 +1,128 @@
+"""`python -m launch doctor`: what is installed here, and whether the parts work together."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from launch.environment import best_for_cpu, cores, cpu_vendor, default_ranks, gpus
+
+PROBES = Path(__file__).parent / "probes"
+PROBE_SECONDS = 180
+DISK_NEEDED_GB = 5
+
+
+@dataclass
+class Check:
+    """One thing tried: `words` say what was seen, or what went wrong."""
+
+    name: str
+    ok: bool
+    words: str
+
+
+def versions() -> dict[str, str]:
+    """Installed version of every direct requirement of this project; `missing` where none."""
+    found = {}
+    for requirement in importlib.metadata.requires("ppminilm-fleet") or []:
+        name = re.match(r"[A-Za-z0-9_.-]+", requirement).group()
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def machine() -> dict[str, str]:
+    """The machine in a few words."""
+    memory = psutil.virtual_memory()
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu": f"{cpu_vendor() or platform.processor()}, {cores()} cores usable",
+        "memory": f"{memory.total / 2**30:.1f} GB, {memory.available / 2**30:.1f} GB free",
+        "gpus": ", ".join(gpus()) or "none",
+        "environment": " ".join(f"{k}={v}" for k, v in best_for_cpu(1).items()) or "as set by you",
+    }
+
+
+def checks(folder: Path) -> list[Check]:
+    """Try everything, quickest first. Each try is a process of its own with a time limit."""
+    return [
+        disk(folder),
+        probe("text and shards", "shards.py"),
+        probe("VisualDL", "curves.py"),
+        probe("Paddle", "paddle_cpu.py"),
+        probe("ONNX Runtime INT8", "onnx_int8.py"),
+        ranks(),
+    ]
+
+
+def disk(folder: Path) -> Check:
+    """Free space where runs are written."""
+    free = shutil.disk_usage(folder).free / 1e9
+    words = f"{free:.0f} GB free in {folder.resolve()}"
+    if free < DISK_NEEDED_GB:
+        return Check("disk", False, f"{words}; {DISK_NEEDED_GB} GB are needed for the demo")
+    return Check("disk", True, words)
+
+
+def probe(name: str, script: str) -> Check:
+    """Run one probe script."""
+    return _try(name, [sys.executable, str(PROBES / script)], processes=1)
+
+
+def ranks() -> Check:
+    """Start ranks the way training does: two, or one where there is a single GPU."""
+    count = min(2, default_ranks())
+    with tempfile.TemporaryDirectory() as logs:
+        command = [
+            sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(count),
+            "--log_dir", logs, str(PROBES / "ranks.py"),
+        ]  # fmt: skip
+        return _try("Fleet ranks", command, processes=count)
+
+
+def _try(name: str, command: list[str], processes: int) -> Check:
+    environment = {**os.environ, **best_for_cpu(processes), "PYTHONWARNINGS": "ignore"}
+    try:
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True,
+            timeout=PROBE_SECONDS, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Check(name, False, f"no answer in {PROBE_SECONDS} s")
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    if result.returncode == 0:
+        spoken = [line for line in lines if not re.match(r"LAUNCH|\[|INFO|WARN", line)]
+        return Check(name, True, (spoken or lines or ["ran"])[-1])
+    errors = [line for line in result.stderr.splitlines() if line.strip()] or lines
+    return Check(name, False, f"exit code {result.returncode}: {' | '.join(errors[-3:])[:400]}")
+
+
+def report(folder: Path) -> dict:
+    """Everything as plain values, for `--json`."""
+    tried = checks(folder)
+    return {
+        "machine": machine(),
+        "versions": versions(),
+        "checks": [asdict(check) for check in tried],
+        "ok": all(check.ok for check in tried),
+    }
+
+
+def as_text(values: dict) -> str:
+    """The same for people."""
+    lines = [f"{key:<12} {value}" for key, value in values["machine"].items()]
+    lines += ["", *(f"{name:<18} {version}" for name, version in values["versions"].items()), ""]
+    for check in values["checks"]:
+        lines.append(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:<20} {check['words']}")
+    return "\n".join(lines)

@@ -1,0 +1,54 @@
+"""The environment that a stage's processes run best in."""
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def cpu_vendor() -> str:
+    """`AuthenticAMD`, `GenuineIntel`, ... as the kernel says it; empty where it does not."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    for line in text.splitlines():
+        if line.startswith("vendor_id"):
+            return line.partition(":")[2].strip()
+    return ""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def best_for_cpu(processes: int) -> dict[str, str]:
+    """Variables for `processes` busy processes side by side on this machine's cores.
+
+    Paddle's CPU build carries an Intel MKL that picks its slowest kernels on other vendors' chips;
+    MKL_DEBUG_CPU_TYPE=5 asks for the AVX2 ones. What the user has already set is left alone.
+    """
+    wanted = {"OMP_NUM_THREADS": str(max(1, cores() // max(1, processes)))}
+    if cpu_vendor() == "AuthenticAMD" and platform.machine() == "x86_64":
+        wanted["MKL_DEBUG_CPU_TYPE"] = "5"
+    # Without this, paddle2onnx's constant folding may install packages while it runs.
+    wanted["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
+    return {key: value for key, value in wanted.items() if key not in os.environ}
+
+
+def gpus() -> list[str]:
+    """Name and memory of each GPU that the driver shows; empty where there is no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    result = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return result.stdout.strip().splitlines() if result.returncode == 0 else []
+
+
+def default_ranks() -> int:
+    """One rank a GPU; without GPUs two, where there are two cores."""
+    return len(gpus()) or min(2, cores())

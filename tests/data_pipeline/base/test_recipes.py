@@ -1,0 +1,106 @@
+import string
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from data_pipeline.base import recipes
+from data_pipeline.base.errors import UserError
+
+
+class Optimizer(recipes.Recipe):
+    learning_rate: float = Field(6e-4, gt=0)
+    """Peak learning rate."""
+
+
+class Example(recipes.Recipe):
+    name: str
+    """What the run is called."""
+    optimizer: Optimizer = Optimizer()
+    """How weights are updated."""
+    layers: tuple[int, ...] = ()
+    """Layers, named from 1."""
+
+
+def write(tmp_path, values):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def test_overrides_lie_over_the_file(tmp_path):
+    path = write(tmp_path, {"name": "a", "optimizer": {"learning_rate": 0.1}})
+    recipe = recipes.load(Example, path, ["--optimizer.learning_rate", "3e-5", "--layers=[1, 2]"])
+    assert recipe.optimizer.learning_rate == 3e-5
+    assert recipe.layers == (1, 2)
+
+
+def test_all_problems_are_reported_at_once(tmp_path):
+    path = write(tmp_path, {"nmae": "a", "optimizer": {"learning_rate": -1, "learning_rat": 2}})
+    with pytest.raises(UserError) as caught:
+        recipes.load(Example, path)
+    text = str(caught.value)
+    assert "4 problem(s)" in text
+    assert "nmae: unknown key; did you mean 'name'?" in text
+    assert "name: missing" in text
+    assert "optimizer.learning_rate" in text and "-1" in text
+    assert "optimizer.learning_rat: unknown key; did you mean 'learning_rate'?" in text
+
+
+def test_the_saved_recipe_loads_as_the_same(tmp_path):
+    recipe = Example(name="中文", layers=(1, 6))
+    recipes.save(recipe, tmp_path / "resolved.yaml")
+    assert recipes.load(Example, tmp_path / "resolved.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(b"a: [", "not valid YAML"), (b"- 1", "a mapping"), (b"\xff\xfe\x00", "not valid YAML")],
+)
+def test_what_is_not_a_recipe_is_said(tmp_path, content, expected):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=expected):
+        recipes.read_yaml(path)
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(UserError, match="cannot read the recipe"):
+        recipes.read_yaml(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("arguments", [["name", "x"], ["--name"], ["--"]])
+def test_a_bad_override_is_said(arguments):
+    with pytest.raises(UserError):
+        recipes.parse_overrides(arguments)
+
+
+def test_an_override_through_a_value_is_said(tmp_path):
+    with pytest.raises(UserError, match="'name' is a value, not a section"):
+        recipes.load(Example, write(tmp_path, {"name": "a"}), ["--name.x", "1"])
+
+
+keys = st.text(string.ascii_lowercase, min_size=1, max_size=3)
+values = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(keys, inner, max_size=3), max_leaves=8
+)
+
+
+@given(st.dictionaries(keys, values, max_size=3))
+def test_nothing_differs_from_itself(mapping):
+    assert recipes.differences(mapping, mapping) == []
+
+
+def test_differences_name_the_field_and_both_values():
+    found = recipes.differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+    assert found == ["a.c: was 2, is now 3"]
+
+
+@given(st.dictionaries(keys, values, max_size=4))
+def test_any_mapping_is_a_recipe_or_a_users_error(mapping):
+    try:
+        recipes.check(Example, mapping, where="fuzz")
+    except UserError as error:
+        assert "problem(s)" in str(error)
