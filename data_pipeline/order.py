@@ -1,0 +1,176 @@
+"""Which sample comes when: pure functions of (number of samples, lengths, settings, epoch).
+
+An epoch is made so:
+
+    all samples, rotated    by a random amount, so that what is cut off at the end differs
+    -> blocks               of consecutive samples (reads stay sequential), permuted globally
+    -> windows              of whole global batches; shuffled inside
+    -> relation groups      of samples of like length; the groups shuffled inside the window
+    -> global batches       of whole groups; the last, incomplete one of an epoch is left out
+    -> ranks                rank r takes groups r, r + size, ... of each global batch
+
+What was consumed is dropped before the dealing, so neither the groups nor their order depend on
+how many ranks there are. Nothing here reads a file.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.base.errors import UserError
+
+BLOCKS, WINDOW = 0, 1  # which random stream of an epoch
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class OrderSettings:
+    """What decides the order, besides the samples themselves."""
+
+    seed: int = 0
+    relation_group_size: int = 128
+    """Samples that are related to each other; they stay together."""
+    global_batch_size: int = 1024
+    """Samples of one optimiser step over all ranks and accumulation steps."""
+    window_samples: int = 1 << 16
+    """Shuffled and bucketed at a time; rounded down to whole global batches, at least one."""
+    block_samples: int = 1024
+    """Consecutive samples read in one go."""
+    bucket_tokens: int = 8
+    """Lengths that differ by less than this count as equal."""
+
+    def __post_init__(self):
+        for name, value in dataclasses.asdict(self).items():
+            if name != "seed" and value < 1:
+                raise UserError(f"{name}: must be at least 1, found {value}")
+        if self.global_batch_size % self.relation_group_size:
+            raise UserError(
+                f"global_batch_size: {self.global_batch_size} is not a multiple of "
+                f"relation_group_size {self.relation_group_size}"
+            )
+
+    @property
+    def groups(self) -> int:
+        """Relation groups in a global batch."""
+        return self.global_batch_size // self.relation_group_size
+
+    @property
+    def window_batches(self) -> int:
+        """Global batches in a window."""
+        return max(1, self.window_samples // self.global_batch_size)
+
+
+@dataclass(frozen=True)
+class State:
+    """How far training is. Counts what was trained on, never what was only prefetched."""
+
+    epoch: int = 0
+    batches: int = 0
+    """Global batches done in this epoch."""
+    samples: int = 0
+    """Samples seen since the start of training, over all ranks."""
+
+
+def check(settings: OrderSettings, world: World, samples: int) -> None:
+    """UserError unless the ranks can share out the groups and there is at least one batch."""
+    if settings.groups % world.size:
+        raise UserError(
+            f"global_batch_size: {settings.groups} relation group(s) of "
+            f"{settings.relation_group_size} cannot be shared by {world.size} ranks; "
+            "the number of groups must be a multiple of the number of ranks"
+        )
+    if batches_per_epoch(samples, settings) == 0:
+        raise UserError(
+            f"global_batch_size: {settings.global_batch_size}, but there are only {samples} samples"
+        )
+
+
+def batches_per_epoch(samples: int, settings: OrderSettings) -> int:
+    """Whole global batches; what is left over, less than one, is not used in that epoch."""
+    return samples // settings.global_batch_size
+
+
+def advanced(state: State, samples: int, settings: OrderSettings) -> State:
+    """The state after one more global batch."""
+    epoch, batches = state.epoch, state.batches + 1
+    if batches == batches_per_epoch(samples, settings):
+        epoch, batches = epoch + 1, 0
+    return State(epoch, batches, state.samples + settings.global_batch_size)
+
+
+def place(state: State, settings: OrderSettings) -> tuple[int, int]:
+    """(window, global batch inside it) that come next."""
+    return divmod(state.batches, settings.window_batches)
+
+
+def block_order(samples: int, settings: OrderSettings, epoch: int) -> tuple[np.ndarray, int]:
+    """(order of the blocks int64 [blocks], rotation in samples). The short block stays last."""
+    random = _random(settings, epoch, BLOCKS)
+    rotation = int(random.integers(samples))
+    return random.permutation(samples // settings.block_samples), rotation
+
+
+def window_ranges(
+    samples: int, settings: OrderSettings, epoch: int, window: int
+) -> list[tuple[int, int]]:
+    """The sample numbers of a window as half-open ranges, in the order of the permuted blocks."""
+    blocks, rotation = block_order(samples, settings, epoch)
+    size = settings.block_samples
+    width = settings.window_batches * settings.global_batch_size
+    start, stop = window * width, min((window + 1) * width, samples)
+    ranges = []
+    while start < stop:
+        number, inside = divmod(start, size)
+        end = min(stop, (number + 1) * size)
+        block = int(blocks[number]) if number < len(blocks) else number
+        first = (block * size + inside + rotation) % samples
+        ranges += _unrolled(first, end - start, samples)
+        start = end
+    return ranges
+
+
+def arrange(lengths: np.ndarray, settings: OrderSettings, epoch: int, window: int) -> np.ndarray:
+    """Relation groups of one window.
+
+    lengths: int [n], of the window's samples. Returns positions in it, int64
+    [batches, groups, relation_group_size]: a window's global batches in order. Positions of an
+    incomplete global batch are left out; which ones is random.
+    """
+    random = _random(settings, epoch, WINDOW, window)
+    batches = len(lengths) // settings.global_batch_size
+    shuffled = random.permutation(len(lengths))[: batches * settings.global_batch_size]
+    bucket = -(-np.asarray(lengths)[shuffled] // settings.bucket_tokens)
+    by_length = shuffled[np.argsort(bucket, kind="stable")]  # [batches * global_batch_size]
+    groups = by_length.reshape(-1, settings.relation_group_size)
+    groups = groups[random.permutation(len(groups))]
+    return groups.reshape(batches, settings.groups, settings.relation_group_size)
+
+
+def deal(groups: np.ndarray, lengths: np.ndarray, world: World) -> np.ndarray:
+    """The groups of one global batch that fall to a rank, longest first.
+
+    groups: positions [groups, relation_group_size]; lengths: int [n] by position. All groups are
+    sorted by their longest sample and then dealt in turn, so ranks get alike amounts of work and
+    the neighbours that share a micro-batch need little padding.
+    """
+    longest = np.asarray(lengths)[groups].max(axis=1)  # [groups]
+    return groups[np.argsort(-longest, kind="stable")][world.rank :: world.size]
+
+
+def _unrolled(first: int, count: int, samples: int) -> list[tuple[int, int]]:
+    """`count` numbers from `first` on, going round after the last sample."""
+    if first + count <= samples:
+        return [(first, first + count)]
+    return [(first, samples), (0, first + count - samples)]
+
+
+def _random(settings: OrderSettings, *stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([settings.seed, *stream])))
