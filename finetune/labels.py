@@ -1,0 +1,26 @@
+"""Small files beside a model that can be read without Paddle."""
+
+import json
+from pathlib import Path
+
+from data_pipeline.base.errors import UserError
+
+
+def read_labels(directory: Path) -> list[str]:
+    """The names of the classes, in the order of the logits."""
+    path = Path(directory) / "labels.json"
+    try:
+        labels = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(
+            f"{path}: missing or not JSON; a classifier directory is what `train` writes"
+        ) from None
+    if not isinstance(labels, list) or len(labels) < 2:
+        raise UserError(f"{path}: a list of two or more label names is wanted")
+    return labels
+
+
+def read_result(directory: Path) -> dict:
+    """result.json of a classifier directory: task, scores, settings; {} when it has none."""
+    path = Path(directory) / "result.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -1,0 +1,32 @@
+"""Losses of fine-tuning: labels, a teacher's logits, a teacher's hidden states."""
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+
+
+def soft_cross_entropy(student, teacher, temperature: float = 1.0):
+    """-sum softmax(teacher/T) log softmax(student/T), times T^2, mean over rows; both [B, C].
+
+    The T^2 keeps the size of the gradient independent of T (Hinton et al., arXiv 1503.02531).
+    """
+    target = F.softmax(teacher / temperature, axis=-1)
+    return -(target * F.log_softmax(student / temperature, axis=-1)).sum(-1).mean() * temperature**2
+
+
+def hidden_mse(student: list, teacher: list, attention_mask):
+    """Mean squared error of embeddings and layer outputs, summed over states; each [B, L, H].
+
+    Padding does not count: the mean is over the real tokens of `attention_mask` [B, L].
+    """
+    mask = attention_mask.astype("float32").unsqueeze(-1)
+    count = mask.sum() * student[0].shape[-1]
+    return paddle.add_n(
+        [(((a - b) ** 2) * mask).sum() / count for a, b in zip(student, teacher, strict=True)]
+    )
+
+
+def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:
+    """float32 [classes]: n / (classes x count), scikit-learn's "balanced"; 1 where absent."""
+    counts = np.bincount(labels, minlength=classes)
+    return np.where(counts, len(labels) / (classes * np.maximum(counts, 1)), 1.0).astype("float32")

@@ -1,0 +1,1 @@
+"""Smaller classifiers: by width (heads and neurons) and by single weights."""

@@ -1,0 +1,1 @@
+"""What each model is worth: accuracy, latency, size."""

@@ -1,0 +1,48 @@
+"""The picture of a report: accuracy against latency, the dot's area is the size."""
+
+from pathlib import Path
+
+from data_pipeline.base.files import whole_file
+
+
+def scatter(rows: list[dict], path: Path, task: str) -> None:
+    """One dot a model; up and left is better."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    largest = max(row["size_mb"] for row in rows)
+    for index, row in enumerate(rows):
+        axes.scatter(
+            row["latency_ms"],
+            100 * row["accuracy"],
+            s=60 + 900 * row["size_mb"] / largest,
+            alpha=0.65,
+            color=f"C{index % 10}",
+            edgecolor="black",
+            linewidth=0.6,
+            label=f"{row['name']}: {100 * row['accuracy']:.1f}%, {row['latency_ms']:.2f} ms, "
+            f"{row['size_mb']:.1f} MB",
+        )
+        axes.annotate(
+            str(index + 1),
+            (row["latency_ms"], 100 * row["accuracy"]),
+            ha="center",
+            va="center",
+            fontsize=9,
+            fontweight="bold",
+        )
+    axes.set_xlabel("median latency of one text, ms (batch 1, real lengths)")
+    axes.set_ylabel(f"accuracy on {task}, %")
+    axes.set_title("Up and left is better; the area of a dot is the model's size")
+    axes.grid(alpha=0.3)
+    axes.margins(0.12)
+    handles, labels = axes.get_legend_handles_labels()
+    numbered = [f"{i}  {text}" for i, text in enumerate(labels, 1)]
+    legend = axes.legend(handles, numbered, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    for handle in legend.legend_handles:
+        handle.set_sizes([60])
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")

@@ -1,0 +1,213 @@
+"""The typed recipes of all commands; a compress recipe is put together from the same sections."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from data_pipeline.base.recipes import Recipe
+
+
+class TaskSettings(Recipe):
+    """Which task, and where its files are."""
+
+    name: Literal[
+        "inews",
+        "reviews",
+        "afqmc",
+        "tnews",
+        "iflytek",
+        "cmnli",
+        "ocnli",
+        "cluewsc2020",
+        "csl",
+        "file",
+    ]
+    """`inews` and `reviews` come with packages; `file` is a user's own data; the rest are CLUE."""
+    directory: Path | None = None
+    """CLUE: the unpacked folder of the task (train.json, dev.json, test.json)."""
+    fields: Literal["title", "title_body"] = "title"
+    """iNEWS: classify the title alone, or the title with the body as its pair."""
+    train: Path | None = None
+    """`file`: training data, .tsv, .csv or .jsonl."""
+    dev: Path | None = None
+    """`file`: data on which the best checkpoint is chosen."""
+    test: Path | None = None
+    """`file`: data that is only reported on; without it, dev is reported on."""
+    text: str = "text"
+    """`file`: name of the column with the (first) sentence."""
+    pair: str | None = None
+    """`file`: name of the column with the second sentence, if there is one."""
+    label: str = "label"
+    """`file`: name of the column with the label."""
+    train_limit: int | None = None
+    """Use only the first so many training examples (a quick try)."""
+
+
+class FitSettings(Recipe):
+    """How a model is trained on a task."""
+
+    epochs: float = 3.0
+    """Passes over the training data."""
+    batch_size: int = 32
+    """Examples in one optimiser step, over all ranks."""
+    learning_rate: float = 5e-5
+    """Highest learning rate; linear warm-up before it, linear decay to 0 after."""
+    warmup_share: float = 0.1
+    """Share of all steps that warms up."""
+    weight_decay: float = 0.01
+    """AdamW's decay; biases and norms are left out of it."""
+    clip_norm: float = 1.0
+    """Highest global norm of the gradients."""
+    evaluate_every: int | None = None
+    """Steps between two evaluations on dev; by default twice an epoch."""
+    patience: int | None = None
+    """Stop after so many evaluations in a row without a new best; never by default."""
+    choose_by: Literal["accuracy", "macro_f1"] = "accuracy"
+    """The dev score that the kept weights maximise."""
+    balance_classes: bool = False
+    """Weight each class by the inverse of its share of the training data."""
+    seed: int = 1
+    """Of the order, dropout and fresh weights."""
+
+
+class DistilSettings(Recipe):
+    """Learning from a fine-tuned teacher's logits besides the labels."""
+
+    teacher: Path
+    """A classifier directory of the same task."""
+    temperature: float = 2.0
+    """Softens both distributions."""
+    alpha: float = 0.5
+    """Share of the teacher's loss; the labels have the rest."""
+
+
+class TrainRecipe(Recipe):
+    """`python -m finetune train`."""
+
+    output_dir: Path
+    """The classifier directory to write."""
+    encoder: Path
+    """A released encoder or a teacher's directory."""
+    task: TaskSettings
+    """What to learn."""
+    train: FitSettings = FitSettings()
+    """How."""
+    max_length: int | None = None
+    """Tokens kept of each example; the task's own by default."""
+    distil: DistilSettings | None = None
+    """Optional teacher."""
+
+
+class WidthSettings(Recipe):
+    """Pruning of heads and feed-forward neurons."""
+
+    widths: tuple[float, ...] = (0.75,)
+    """Shares of heads and neurons to keep, each a model; several are trained in one run."""
+    importance_examples: int = 1000
+    """Dev examples on which importance is measured."""
+    hidden_weight: float = 0.1
+    """Of the loss on embeddings and hidden states beside that on logits."""
+    fit: FitSettings = FitSettings(epochs=2, learning_rate=1e-4)
+    """How the widths are trained."""
+
+
+class PruneRecipe(Recipe):
+    """`python -m finetune prune`."""
+
+    output_dir: Path
+    """Gets one classifier directory per width: width-0.75, ..."""
+    classifier: Path
+    """The fine-tuned classifier to make smaller; it is also the teacher."""
+    task: TaskSettings
+    """The task that it was fine-tuned on."""
+    prune: WidthSettings = WidthSettings()
+    """What to keep and how to train it."""
+
+
+class ExportRecipe(Recipe):
+    """`python -m finetune export`."""
+
+    output_dir: Path
+    """The deployable directory to write."""
+    classifier: Path
+    """A classifier directory, pruned or not."""
+    format: Literal["onnx", "paddle"] = "onnx"
+    """`onnx` for ONNX Runtime, `paddle` for Paddle Inference."""
+    check_tolerance: float = 1e-3
+    """Highest difference from the dynamic model's logits that is let through."""
+
+
+class QuantiseSettings(Recipe):
+    """How weights and activations become 8-bit numbers."""
+
+    mode: Literal["dynamic"] = "dynamic"
+    """`dynamic`: activation ranges are found at run time."""
+    per_channel: bool = True
+    """A scale for every output column of a weight rather than one for the whole."""
+    allowed_drop: float | None = 1.0
+    """Accuracy points that INT8 may lose on dev; a model that loses more is refused."""
+
+
+class QuantiseRecipe(Recipe):
+    """`python -m finetune quantise`."""
+
+    output_dir: Path
+    """The deployable INT8 directory to write."""
+    model: Path
+    """A deployable FP32 directory in ONNX format, as `export` writes it."""
+    task: TaskSettings
+    """Whose dev examples judge the result."""
+    quantise: QuantiseSettings = QuantiseSettings()
+    """How."""
+
+
+class ReportSettings(Recipe):
+    """What is measured."""
+
+    repeats: int = 50
+    """Timed calls per figure."""
+    threads: int = 2
+    """Of one call."""
+
+
+class ReportRecipe(Recipe):
+    """`python -m finetune report`."""
+
+    output_dir: Path
+    """Gets report.json and report.png."""
+    task: TaskSettings
+    """Its test examples (dev where test has no labels) give the accuracy and the lengths."""
+    models: dict[str, Path]
+    """Name to deployable directory; the first is what the others are compared with."""
+    report: ReportSettings = ReportSettings()
+    """How long and how wide."""
+
+
+class CompressRecipe(Recipe):
+    """`python -m finetune compress`."""
+
+    output_dir: Path
+    """Gets a directory per stage and model."""
+    report_dir: Path | None = None
+    """Where report.json and report.png go; `output_dir` by default."""
+    student: Path
+    """The released encoder that becomes the product."""
+    references: dict[str, Path] = Field(default_factory=dict)
+    """Name to encoder directory: fine-tuned and reported for comparison, not compressed."""
+    task: TaskSettings
+    """What to learn."""
+    max_length: int | None = None
+    """Tokens kept of each example; the task's own by default."""
+    train: FitSettings = FitSettings()
+    """Fine-tuning, of references too unless `reference_epochs` says otherwise."""
+    reference_epochs: dict[str, float] = Field(default_factory=dict)
+    """Other numbers of epochs for some references."""
+    prune: WidthSettings | None = None
+    """Optional pruning of heads and neurons."""
+    quantise: QuantiseSettings | None = None
+    """Optional INT8."""
+    report: ReportSettings = ReportSettings()
+    """What is measured at the end."""
+    examples: tuple[str, ...] = ()
+    """Sentences that the finished model classifies, to be looked at."""

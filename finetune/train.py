@@ -1,0 +1,71 @@
+"""Fine-tune a released encoder on a task, with or without a fine-tuned teacher's logits."""
+
+from pathlib import Path
+
+import paddle
+import paddle.nn.functional as F
+
+from finetune import classifier
+from finetune.batches import Encoded, encode
+from finetune.evaluate import evaluate
+from finetune.fit import fit
+from finetune.losses import class_weights, soft_cross_entropy
+from finetune.settings import DistilSettings, FitSettings, TrainRecipe
+from finetune.tasks import open_task
+
+
+def make(recipe: TrainRecipe, directory: Path) -> None:
+    """Fine-tune `recipe.encoder` and fill `directory` with the classifier."""
+    from data_pipeline.encode import WordPieceEncoder
+
+    task = open_task(recipe.task)
+    vocab = Path(recipe.encoder) / "vocab.txt"
+    encoder = WordPieceEncoder(vocab)
+    max_length = recipe.max_length or task.max_length
+    data = {name: encode(encoder, task.split(name), max_length) for name in ("train", "dev")}
+    paddle.seed(recipe.train.seed)
+    model = classifier.from_encoder(recipe.encoder, len(task.labels))
+    teacher = classifier.load(recipe.distil.teacher).model.eval() if recipe.distil else None
+    fitted = fit(
+        model,
+        data["train"],
+        recipe.train,
+        backward_of(model, recipe.train, data["train"], teacher, recipe.distil),
+        lambda: evaluate(model, data["dev"]),
+        label=f"train {Path(recipe.output_dir).name}",
+    )
+    test = evaluate(model, encode(encoder, task.held_out(), max_length))
+    result = {
+        "task": task.name,
+        **test,
+        "dev": fitted.best,
+        "best_step": fitted.step,
+        "max_length": max_length,
+        "history": fitted.history,
+    }
+    classifier.save(model, directory, task.labels, vocab, result)
+
+
+def backward_of(
+    model, settings: FitSettings, data: Encoded, teacher=None, distil: DistilSettings | None = None
+):
+    """`backward(batch)` of fine-tuning: cross-entropy, mixed with a teacher's if there is one."""
+    weight = (
+        paddle.to_tensor(class_weights(data.labels, model.classes))
+        if settings.balance_classes
+        else None
+    )
+
+    def backward(batch) -> float:
+        inputs = batch["input_ids"], batch["token_type_ids"]
+        logits = model(*inputs)
+        loss = F.cross_entropy(logits, batch["labels"], weight=weight)
+        if teacher is not None:
+            with paddle.no_grad():
+                target = teacher(*inputs)
+            soft = soft_cross_entropy(logits, target, distil.temperature)
+            loss = distil.alpha * soft + (1 - distil.alpha) * loss
+        loss.backward()
+        return float(loss)
+
+    return backward
