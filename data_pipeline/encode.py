@@ -9,6 +9,7 @@ Reference: paddlenlp 2.8.1, transformers/bert/tokenizer.py and tokenizer_utils.p
 
 import re
 import unicodedata
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -23,22 +24,80 @@ DROP = -3  # as if it were not there
 UNSEEN = -4  # not looked at yet
 
 LONGEST_WORD = 100  # characters; longer ones are [UNK], as in the reference
-RUNS_KEPT = 1 << 18
+RUNS_KEPT = 1 << 16  # about 10 MB
 
 
-class WordPieceEncoder:
-    """Encodes with the vocabulary of a vocab.txt.
+class Splitter:
+    """Cuts text as BERT's basic tokenizer does, into lone characters and runs.
 
+    number: what stands for a lone character, an id say; asked once for each.
     do_lower_case: also strip accents, as the uncased models want (all Chinese ones do).
     """
 
+    def __init__(self, number: Callable[[str], int], do_lower_case: bool = True):
+        self.do_lower_case = do_lower_case
+        self._number = number
+        self._kinds = np.full(0x110000, UNSEEN, np.int32)
+
+    def split(self, text: str) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, list[str]]:
+        """(kinds int32 [n], where int64 [n] or None, starts int64 [runs], runs).
+
+        kinds: of the characters that are not dropped, a number, RUN or SPACE; where: their index
+        in `text`, None when nothing was dropped; starts: where in `kinds` each run begins.
+        """
+        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+        kinds = self._kinds[codes]
+        if (kinds == UNSEEN).any():
+            for code in np.unique(codes[kinds == UNSEEN]).tolist():
+                self._kinds[code] = self._kind(chr(code))
+            kinds = self._kinds[codes]
+        where = None
+        if (kinds == DROP).any():
+            where = np.flatnonzero(kinds != DROP)
+            kinds = kinds[where]
+            text = codes[where].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
+        is_run = np.zeros(len(kinds) + 2, np.int8)
+        is_run[1:-1] = kinds == RUN
+        edges = np.diff(is_run)
+        starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+        runs = [text[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+        return kinds, where, starts, runs
+
+    def words(self, run: str) -> list[str]:
+        """The words that WordPiece gets of a run, lower-cased and without accents."""
+        lowered = "".join(c.lower() for c in run) if self.do_lower_case else run
+        return split_on_punctuation(self._normal(cleaned(lowered)))
+
+    def _kind(self, char: str) -> int:
+        text = cleaned(char.lower() if self.do_lower_case else char)
+        if not text:
+            return DROP
+        if text.isspace():
+            return SPACE
+        alone = is_han(text[0])
+        text = self._normal(text)
+        if not text:
+            return DROP
+        if len(text) == 1 and (alone or is_punctuation(text) or is_symbol(text)):
+            return self._number(text)
+        return RUN
+
+    def _normal(self, text: str) -> str:
+        if not self.do_lower_case:
+            return text
+        decomposed = unicodedata.normalize("NFD", text.lower())
+        return "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
+
+
+class WordPieceEncoder:
+    """Encodes with the vocabulary of a vocab.txt."""
+
     def __init__(self, vocab_file: Path | str, do_lower_case: bool = True):
         self.tokens = vocab.read(vocab_file)
-        self.do_lower_case = do_lower_case
         self.special_ids = vocab.special_ids(self.tokens)
         self._ids = {token: i for i, token in enumerate(self.tokens)}
         self._unk = self.special_ids["unk"]
-        self._kinds = np.full(0x110000, UNSEEN, np.int32)
+        self._splitter = Splitter(lambda char: self._ids.get(char, self._unk), do_lower_case)
         self._runs: dict[str, tuple[int, ...]] = {}
         names = "|".join(re.escape(token) for token in vocab.SPECIAL.values())
         self._special = re.compile(f"({names})")
@@ -104,23 +163,8 @@ class WordPieceEncoder:
         return self._plain(text)
 
     def _plain(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-        kinds = self._kinds[codes]
-        if (kinds == UNSEEN).any():
-            self._look_at(np.unique(codes[kinds == UNSEEN]))
-            kinds = self._kinds[codes]
-        where = None
-        if (kinds == DROP).any():
-            where = np.flatnonzero(kinds != DROP)
-            kinds = kinds[where]
-            text = codes[where].astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-        is_run = np.zeros(len(kinds) + 2, np.int8)
-        is_run[1:-1] = kinds == RUN
-        edges = np.diff(is_run)
-        starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-        pieces = [
-            self._run(text[a:b]) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)
-        ]
+        kinds, where, starts, runs = self._splitter.split(text)
+        pieces = [self._runs.get(run) or self._pieces(run) for run in runs]
         count = (kinds >= 0).astype(np.int64)  # tokens that each character gives
         count[starts] = [len(piece) for piece in pieces]
         at = np.repeat(np.arange(len(kinds)), count)
@@ -128,40 +172,12 @@ class WordPieceEncoder:
         ids[ids == RUN] = np.fromiter(chain.from_iterable(pieces), np.int32)
         return ids, at if where is None else where[at]
 
-    def _look_at(self, codes: np.ndarray) -> None:
-        for code in codes.tolist():
-            self._kinds[code] = self._kind(chr(code))
-
-    def _kind(self, char: str) -> int:
-        """The id that a code point always has, or RUN, SPACE or DROP."""
-        text = cleaned(char.lower() if self.do_lower_case else char)
-        if not text:
-            return DROP
-        if text.isspace():
-            return SPACE
-        alone = is_han(text[0])
-        text = self._normal(text)
-        if not text:
-            return DROP
-        if len(text) == 1 and (alone or is_punctuation(text) or is_symbol(text)):
-            return self._ids.get(text, self._unk)
-        return RUN
-
-    def _normal(self, text: str) -> str:
-        if not self.do_lower_case:
-            return text
-        decomposed = unicodedata.normalize("NFD", text.lower())
-        return "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
-
-    def _run(self, run: str) -> tuple[int, ...]:
-        found = self._runs.get(run)
-        if found is None:
-            if len(self._runs) >= RUNS_KEPT:
-                self._runs.clear()
-            lowered = "".join(c.lower() for c in run) if self.do_lower_case else run
-            words = split_on_punctuation(self._normal(cleaned(lowered)))
-            pieces = [wordpiece(word, self._ids, self._unk) for word in words]
-            found = self._runs[run] = tuple(chain.from_iterable(pieces))
+    def _pieces(self, run: str) -> tuple[int, ...]:
+        if len(self._runs) >= RUNS_KEPT:
+            self._runs.clear()
+        words = self._splitter.words(run)
+        found = tuple(chain.from_iterable(wordpiece(w, self._ids, self._unk) for w in words))
+        self._runs[run] = found
         return found
 
 

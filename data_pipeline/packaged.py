@@ -1,5 +1,6 @@
 """The corpora that come inside two packages: real Chinese text without a download."""
 
+import ast
 import importlib.util
 import io
 import pickle
@@ -75,6 +76,30 @@ def people_daily_words() -> list[list[str]]:
         for line in _lines(path)
         if (words := [w.lstrip("[") for w in TAG.sub("", line).replace("]", " ").split()])
     ]
+
+
+@lru_cache(maxsize=1)
+def traditional_to_simplified() -> tuple[dict[str, str], re.Pattern]:
+    """(table of single characters, pattern that matches any of them), from snownlp's table.
+
+    Only single characters, since the table's phrases swap regional words, and only those that
+    GB2312 lacks: what GB2312 has is simplified already, and the table would damage some of it.
+    The table is read out of the source; importing snownlp would load its models.
+    """
+    path = _folder("snownlp", "snownlp") / "normal" / "zh.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "zh2hans":
+            pairs = ast.literal_eval(node.value).items()
+            table = {a: b for a, b in pairs if len(a) == len(b) == 1 and not _in_gb2312(a)}
+            return table, re.compile(f"[{''.join(map(re.escape, sorted(table)))}]")
+    raise UserError(f"{path}: no table of traditional characters in it; snownlp 0.12.3 has one")
+
+
+def _in_gb2312(char: str) -> bool:
+    try:
+        return bool(char.encode("gb2312"))
+    except UnicodeEncodeError:
+        return False
 
 
 class _Plain(pickle.Unpickler):

@@ -45,3 +45,62 @@ def sha256(tokens: Iterable[str]) -> str:
 def special_ids(tokens: list[str]) -> dict[str, int]:
     """{"pad": 0, "unk": ...}."""
     return {name: tokens.index(token) for name, token in SPECIAL.items()}
+
+
+def train(characters: Counter, words: Counter, size: int, min_count: int) -> list[str]:
+    """A WordPiece vocabulary of at most `size` tokens, the same for the same counts.
+
+    characters: counts of the characters that stand alone (Han, punctuation); words: counts of what
+    stands between them (Latin, digits, kana), normalised. Characters come first, by their counts,
+    and take at most three quarters of the room; pieces of words, found by the `tokenizers`
+    library's WordPiece trainer, take the rest.
+    """
+    letters: Counter = Counter()
+    for word, count in words.items():
+        for letter in word:
+            letters[letter] += count
+    wanted = {c for c in letters if letters[c] >= min_count}
+    room = size - len(SPECIAL)
+    alphabet = _common(letters, min_count, room // 4)
+    alone = _common(
+        Counter({c: n for c, n in characters.items() if c not in wanted}),
+        min_count,
+        room * 3 // 4 - 2 * len(alphabet),
+    )
+    base = [*SPECIAL.values(), *alone, *alphabet, *(f"##{letter}" for letter in alphabet)]
+    return _with_pieces(base, set(alphabet), words, size, min_count)
+
+
+def _common(counts: Counter, min_count: int, most: int) -> list[str]:
+    """Keys by falling count, ties by code point."""
+    kept = [key for key, count in counts.items() if count >= min_count]
+    return sorted(kept, key=lambda key: (-counts[key], key))[: max(most, 0)]
+
+
+def _with_pieces(
+    base: list[str], alphabet: set[str], words: Counter, size: int, min_count: int
+) -> list[str]:
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    known = Counter({w: n for w, n in words.items() if alphabet.issuperset(w) and len(w) <= 32})
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=min_count,
+        special_tokens=base,  # all single letters, so that their ids do not depend on hashing
+        limit_alphabet=0,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_repeated(known), trainer)
+    found = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return [token for token, _ in found]
+
+
+def _repeated(words: Counter) -> Iterable[str]:
+    """Lines in which each word stands as often as it was counted."""
+    for word in sorted(words):
+        count = words[word]
+        while count > 0:
+            yield " ".join([word] * min(count, 1000))
+            count -= 1000

@@ -1,0 +1,98 @@
+"""The plan of a build, kept in its working directory: what is read, in which pieces.
+
+The working directory is `OUTPUT/.build`. It is removed when the build is finished.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from data_pipeline import sources
+from data_pipeline.base.errors import UserError
+from data_pipeline.base.files import write_json
+from data_pipeline.base.recipes import check
+from data_pipeline.recipe import BuildRecipe
+from data_pipeline.sources import Input, Part
+
+FOLDER = ".build"
+FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe together with the inputs that it found."""
+
+    recipe: BuildRecipe
+    inputs: list[Input]
+    pieces: list[list[Part]]
+
+    @property
+    def folder(self) -> Path:
+        """The working directory."""
+        return self.recipe.output_dir / FOLDER
+
+    def bytes_of(self, piece: int) -> int:
+        """Input that a piece covers."""
+        return sum(part.bytes for part in self.pieces[piece])
+
+    @property
+    def bytes(self) -> int:
+        """Input of the whole build."""
+        return sum(self.bytes_of(piece) for piece in range(len(self.pieces)))
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the shards: the recipe, and which files with which sizes and times."""
+        listed = json.dumps([dataclasses.astuple(entry) for entry in self.inputs])
+        digest = hashlib.sha256(listed.encode()).hexdigest()
+        return {**self.recipe.content(), "inputs": {"files": len(self.inputs), "sha256": digest}}
+
+    def file(self, step: str, number: int, suffix: str) -> Path:
+        """Where a step keeps what it made of piece or partition `number`."""
+        return self.folder / step / f"{number:05d}{suffix}"
+
+    def write(self) -> None:
+        """Write it into the working directory."""
+        write_json(
+            self.folder / FILE,
+            {
+                "recipe": self.recipe.model_dump(mode="json"),
+                "settings": self.settings(),
+                "inputs": [dataclasses.asdict(entry) for entry in self.inputs],
+                "pieces": [[dataclasses.asdict(p) for p in parts] for parts in self.pieces],
+            },
+        )
+
+
+def make(recipe: BuildRecipe) -> Plan:
+    """Look for the inputs and cut them into pieces."""
+    inputs = sources.find(recipe.sources)
+    return Plan(recipe, inputs, sources.pieces(inputs, recipe.sources, int(recipe.piece_mb * 1e6)))
+
+
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """The settings of the build that was begun in a working directory, if there is one."""
+    return _read(folder / FILE)["settings"] if (folder / FILE).exists() else None
+
+
+@lru_cache(maxsize=2)
+def load(folder: Path) -> Plan:
+    """The plan in a working directory; read once per process."""
+    values = _read(folder / FILE)
+    return Plan(
+        check(BuildRecipe, values["recipe"], str(folder / FILE)),
+        [Input(**entry) for entry in values["inputs"]],
+        [[Part(**part) for part in parts] for parts in values["pieces"]],
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: the plan of a build is unreadable ({error}); remove {path.parent}"
+        ) from None

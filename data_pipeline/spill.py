@@ -1,0 +1,59 @@
+"""Cleaned text between two steps: one compressed file a piece, sentences a line, blank line
+between documents. A block is a list of documents, a document a list of sentences."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import zstandard
+
+from data_pipeline.base.files import whole_file
+
+BLOCK = 1 << 18  # characters that are handled at a time, about
+Document = list[str]
+
+
+def blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Documents put together into blocks; empty ones are left out."""
+    block: list[Document] = []
+    size = 0
+    for document in documents:
+        if not document:
+            continue
+        block.append(document)
+        size += sum(map(len, document))
+        if size >= BLOCK:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+@contextlib.contextmanager
+def writer(path: Path) -> Iterator[Callable[[list[Document]], None]]:
+    """A function that appends a block to the file, which is there once the context has ended."""
+    with (
+        whole_file(path) as temporary,
+        temporary.open("wb") as file,
+        zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as out,
+    ):
+        yield lambda block: out.write(
+            "".join("\n".join(document) + "\n\n" for document in block).encode()
+        )
+
+
+def read(path: Path) -> Iterator[list[Document]]:
+    """The blocks of a file, not cut as they were written."""
+    held = b""
+    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+        while data := stream.read(1 << 19):
+            complete, separator, rest = (held + data).rpartition(b"\n\n")
+            if separator:
+                yield _parsed(complete)
+            held = rest
+    if held:
+        yield _parsed(held)
+
+
+def _parsed(text: bytes) -> list[Document]:
+    return [document.split("\n") for document in text.decode().split("\n\n")]

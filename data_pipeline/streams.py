@@ -1,0 +1,197 @@
+"""Bytes on disk to lines of text, in bounded memory: compression, encodings, byte ranges."""
+
+import codecs
+import contextlib
+import gzip
+import io
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_pipeline.base.errors import UserError
+
+COMPRESSED = (".gz", ".zst")
+BLOCK = 1 << 20
+LONGEST_LINE = 1 << 16  # characters; a longer line goes on as another one
+HEAD = 1 << 16
+LINE_END = re.compile(rb"\n")
+BLANK_LINE = re.compile(rb"\n[ \t\r]{0,4}\n")
+
+
+class Damaged(Exception):
+    """A file that breaks off or will not decompress; what came before was delivered."""
+
+
+def head(path: Path) -> bytes:
+    """The first bytes, decompressed; whatever of them can be had from a damaged file."""
+    with contextlib.suppress(Damaged), opened(path) as stream:
+        return next(blocks(stream, HEAD), b"")
+    return b""
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[io.BufferedIOBase]:
+    """A stream of the decompressed bytes. OSError when the file cannot be opened."""
+    with Path(path).open("rb") as raw:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile(fileobj=raw) as stream:
+                yield stream
+        elif path.suffix.lower() == ".zst":
+            import zstandard
+
+            decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+            with decompressor.stream_reader(raw, read_across_frames=True) as stream:
+                yield stream
+        else:
+            yield raw
+
+
+def blocks(stream, size: int = BLOCK, limit: int | None = None) -> Iterator[bytes]:
+    """Blocks of exactly `size` bytes but for the last, at most `limit` bytes in all.
+
+    Damaged, after all that could be read, when the compression breaks off.
+    """
+    import zstandard
+
+    left = limit
+    while left is None or left > 0:
+        parts, wanted = [], size if left is None else min(size, left)
+        failure = None
+        while wanted:
+            try:
+                data = stream.read(wanted)
+            except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, OSError) as error:
+                failure = error
+                break
+            if not data:
+                break
+            parts.append(data)
+            wanted -= len(data)
+        block = b"".join(parts)
+        if block:
+            yield block
+            left = None if left is None else left - len(block)
+        if failure is not None:
+            raise Damaged(str(failure)) from failure
+        if wanted:
+            return
+
+
+def lines(path: Path, start: int, stop: int, encoding: str) -> Iterator[str]:
+    """Lines of bytes start .. stop of a plain file, or of the whole of a compressed one.
+
+    Without their line ends. Bytes that are no text come as lone surrogates U+DC80 to U+DCFF. A
+    line of more than 65,536 characters comes in parts, cut after a 。 where there is one.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+    whole = path.suffix.lower() in COMPRESSED
+    held = ""
+    with opened(path) as stream:
+        if not whole:
+            stream.seek(start)
+        for block in blocks(stream, limit=None if whole else stop - start):
+            *complete, held = (held + decoder.decode(block)).split("\n")
+            for line in complete:
+                yield from _bounded(line)
+            if len(held) > LONGEST_LINE:
+                *complete, held = _bounded(held)
+                yield from complete
+        held += decoder.decode(b"", final=True)
+    yield from _bounded(held)
+
+
+def _bounded(line: str) -> Iterator[str]:
+    if len(line) <= LONGEST_LINE:
+        yield line.removesuffix("\r")
+        return
+    start = 0
+    while len(line) - start > LONGEST_LINE:
+        end = line.rfind("。", start, start + LONGEST_LINE) + 1 or start + LONGEST_LINE
+        yield line[start:end]
+        start = end
+    yield line[start:].removesuffix("\r")
+
+
+def cuts(path: Path, size: int, piece: int, blank_line: bool) -> list[int]:
+    """Byte offsets [0, ..., size] about `piece` apart, each at the start of a line.
+
+    With `blank_line`, each behind a blank line if one comes within a piece.
+    """
+    found = [0]
+    with path.open("rb") as file:
+        while found[-1] + 3 * piece // 2 < size:
+            goal = found[-1] + piece
+            place = _behind(file, BLANK_LINE, goal, goal + piece) if blank_line else None
+            place = place or _behind(file, LINE_END, goal, size)
+            if place is None or place >= size:
+                break
+            found.append(place)
+    return [*found, size]
+
+
+def _behind(file, boundary: re.Pattern, start: int, stop: int) -> int | None:
+    """The offset behind the first `boundary` that begins between start and about stop."""
+    held, base = b"", start
+    while base < stop:
+        file.seek(base + len(held))
+        more = file.read(HEAD)
+        held += more
+        match = boundary.search(held)
+        if match:
+            return base + match.end()
+        if not more:
+            return None
+        base, held = base + len(held) - 8, held[-8:]  # a boundary may lie across two blocks
+    return None
+
+
+def encoding_of(head: bytes) -> str:
+    """utf-8-sig, utf-16, utf-8 or gb18030, from the first bytes of a file.
+
+    Without a byte order mark: UTF-8 when it decodes, else GB18030 when that does, else the one in
+    which fewer bytes are no text.
+    """
+    if head.startswith(codecs.BOM_UTF8):
+        return "utf-8-sig"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return min(("utf-8", "gb18030"), key=lambda name: _undecodable(head, name))
+
+
+def _undecodable(head: bytes, encoding: str) -> int:
+    # Not final: a character cut in two at the end of `head` is no fault.
+    text = codecs.getincrementaldecoder(encoding)("surrogateescape").decode(head)
+    return sum("\udc80" <= char <= "\udcff" for char in text)
+
+
+def check_encoding(encoding: str) -> None:
+    """UserError unless Python knows it."""
+    try:
+        codecs.getincrementaldecoder(encoding)
+    except LookupError:
+        raise UserError(
+            f"encoding: {encoding!r} is unknown; utf-8, gb18030 or utf-16, say, or auto"
+        ) from None
+
+
+@contextlib.contextmanager
+def parquet(path: Path):
+    """A pyarrow ParquetFile; a compressed one is unpacked into a temporary file first."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    with contextlib.ExitStack() as stack:
+        file = path
+        if path.suffix.lower() in COMPRESSED:
+            file = stack.enter_context(tempfile.TemporaryFile())
+            for block in blocks(stack.enter_context(opened(path))):
+                file.write(block)
+            file.seek(0)
+        try:
+            yield stack.enter_context(ParquetFile(file))
+        except (PermissionError, FileNotFoundError):
+            raise
+        except (pyarrow.ArrowException, OSError) as error:
+            raise Damaged(f"not a whole parquet file: {error}") from error
