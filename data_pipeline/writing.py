@@ -1,7 +1,7 @@
 """The last step of a build: one piece of cleaned text to one shard."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from data_pipeline import dedup, packing, shards, spill, words
 from data_pipeline.encode import WordPieceEncoder
 from data_pipeline.plan import Plan
+from data_pipeline.recipe import BuildRecipe
 from data_pipeline.shards import Ragged
 
 UNKNOWN_KEPT = 100
@@ -26,8 +27,7 @@ def write(build: Plan, piece: int) -> dict[str, Any]:
     unknown: Counter = Counter()
     parts = []
     for block in _without_duplicates(build, piece, counters):
-        samples = encoded(block, encoder, cut, recipe.max_length, recipe.pack, unknown)
-        parts.append(samples)
+        parts.append(encoded(block, encoder, cut, recipe, unknown))
     samples = Ragged.join(parts)
     info = None
     if len(samples):
@@ -45,9 +45,8 @@ def write(build: Plan, piece: int) -> dict[str, Any]:
 def encoded(
     block: list[spill.Document],
     encoder: WordPieceEncoder,
-    cut,
-    max_length: int,
-    pack: str,
+    cut: Callable[[str], list[str]],
+    recipe: BuildRecipe,
     unknown: Counter,
 ) -> Ragged:
     """The samples of some documents. `unknown` counts the characters that became [UNK]."""
@@ -57,11 +56,11 @@ def encoded(
     unknown.update(text[i] for i in where[ids == encoder.special_ids["unk"]].tolist())
     ends = np.cumsum([len(sentence) + 1 for sentence in sentences])
     sizes = np.diff(np.searchsorted(where, ends), prepend=0).tolist()
-    new = [pack == "sentence"] * len(sentences)
-    if pack == "document":
+    new = [recipe.pack == "sentence"] * len(sentences)
+    if recipe.pack == "document":
         for first in np.cumsum([0, *(len(document) for document in block)])[:-1].tolist():
             new[first] = True
-    offsets = packing.cuts(sizes, new, word_start, max_length - 2)
+    offsets = packing.cuts(sizes, new, word_start, recipe.max_length - 2)
     ids = ids.astype(np.uint16 if len(encoder.tokens) <= 1 << 16 else np.uint32)
     special = encoder.special_ids
     return packing.with_specials(ids, word_start, offsets, special["cls"], special["sep"])
