@@ -1,0 +1,73 @@
+"""`python -m pretrain check|release`. Training is run.py and mlm.py, started by a launcher."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from data_pipeline.base import recipes
+from data_pipeline.base.errors import UserError, command
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Dispatch on the first word."""
+    parser = argparse.ArgumentParser(prog="python -m pretrain", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="find all that is wrong with a recipe")
+    check.add_argument("--config", required=True, help="a distillation or MLM recipe")
+    check.add_argument("--world_size", type=int, default=1, help="ranks it is meant for")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.epilog = "Any value of the recipe: --key.subkey value"
+    release = commands.add_parser("release", help="write a run's student as a model directory")
+    release.add_argument("run", type=Path, help="output_dir of a distillation")
+    release.add_argument("--output", type=Path, required=True, help="directory to write")
+    release.add_argument(
+        "--untrained", action="store_true", help="the student before its first step, to compare"
+    )
+    release.add_argument("--json", action="store_true", help="print one JSON object")
+    options, rest = parser.parse_known_args(argv)
+    if options.command == "check":
+        return run_check(options, rest)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return run_release(options)
+
+
+def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Print the problems of a recipe; exit code 2 when there are any."""
+    from pretrain import check
+    from pretrain.recipe import DistillRecipe, MaskedLMRecipe
+
+    kind = MaskedLMRecipe if "masking" in recipes.read_yaml(Path(options.config)) else DistillRecipe
+    try:
+        recipe = recipes.load(kind, options.config, overrides)
+        problems = check.problems(recipe, options.world_size)
+    except UserError as error:
+        problems = [str(error)]
+    if options.json:
+        print(json.dumps({"problems": problems}, ensure_ascii=False))
+    elif problems:
+        raise UserError("\n".join(problems))
+    else:
+        print(f"{options.config}: no problems found")
+    return 2 if problems else 0
+
+
+def run_release(options: argparse.Namespace) -> int:
+    """Write the release and say where it is."""
+    from pretrain.release import release
+
+    facts = release(options.run, options.output, options.untrained)
+    if options.json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        print(
+            f"{options.output}: {facts['parameters'] / 1e6:.1f}M parameters after "
+            f"{facts['steps']} steps; PPMiniLMModel.from_pretrained({str(options.output)!r})"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""What the two training scripts share: arguments, checks, and when nothing is to be done."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from data_pipeline.base import recipes
+from data_pipeline.base.errors import UserError
+from pretrain.recipe import Run
+
+
+def main(
+    recipe_type: type[Run],
+    description: str,
+    train: Callable[[Run], int],
+    is_finished: Callable[[Run], bool],
+    argv: list[str] | None = None,
+) -> int:
+    """Read the recipe, report all its problems or train; a finished run says so and ends well."""
+    import os
+
+    from pretrain import check
+
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, help="recipe, a YAML file")
+    parser.epilog = "Any value of the recipe: --key.subkey value"
+    options, overrides = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    recipe = recipes.load(recipe_type, options.config, overrides)
+    rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+    if is_finished(recipe):
+        if rank == 0:
+            print(f"{recipe.output_dir}: finished before; nothing to do")
+        return 0
+    world_size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+    problems = check.problems(recipe, world_size)
+    if problems:
+        raise UserError(
+            f"{options.config}: {len(problems)} problem(s)\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+        )
+    return train(recipe)
