@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from data_pipeline import order
 from data_pipeline.base.errors import UserError
@@ -125,6 +126,7 @@ class Loader:
     def _window(self, epoch: int, window: int) -> _Window:
         ranges = order.window_ranges(self.samples, self.settings, epoch, window)
         samples = Ragged.join([self.reader.range(*r) for r in ranges])
+        samples = with_slack(samples, self.reader.manifest.max_length)
         batches = order.arrange(samples.lengths, self.settings, epoch, window)
         return _Window(samples, np.concatenate([np.arange(*r) for r in ranges]), batches)
 
@@ -159,17 +161,25 @@ def padded(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(input_ids int64, mask bool, word_start uint8), each [len(positions), L].
 
-    L is the longest of the samples, rounded up to `multiple` but at most `max_length`.
+    L is the longest of the samples, rounded up to `multiple` but at most `max_length`. Behind the
+    last sample there must be L more tokens, whatever they are: see `with_slack`.
     """
     starts = samples.offsets[positions]  # [n]
     lengths = samples.offsets[positions + 1] - starts
     longest = int(lengths.max())
     width = max(longest, min(-(-longest // multiple) * multiple, max_length))
-    columns = np.arange(width)
-    mask = columns < lengths[:, None]  # [n, L]
-    tokens = (starts[:, None] + columns)[mask]
-    ids = np.full(mask.shape, pad_id, np.int64)
-    ids[mask] = samples.ids[tokens]
-    word_start = np.zeros(mask.shape, np.uint8)
-    word_start[mask] = samples.word_start[tokens]
+    mask = np.arange(width) < lengths[:, None]  # [n, L]
+    # Whole rows of L tokens from where each sample starts are copied fast; what belongs to the
+    # next sample is then wiped out.
+    ids = np.multiply(sliding_window_view(samples.ids, width)[starts], mask, dtype=np.int64)
+    if pad_id != 0:
+        ids[~mask] = pad_id
+    word_start = sliding_window_view(samples.word_start, width)[starts] * mask
     return ids, mask, word_start
+
+
+def with_slack(samples: Ragged, slack: int) -> Ragged:
+    """The same samples with `slack` more tokens behind the last one."""
+    return Ragged(
+        np.pad(samples.ids, (0, slack)), samples.offsets, np.pad(samples.word_start, (0, slack))
+    )

@@ -31,6 +31,7 @@ MANIFEST = "manifest.json"
 VOCABULARY = "vocab.txt"
 CHUNK_TOKENS = 1 << 16
 OPEN_FILES = 64
+DATASETS = ("input_ids", "offsets", "word_start")
 
 
 @dataclass(frozen=True)
@@ -154,22 +155,24 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.h5"
 
 
-def write_shard(path: Path, samples: Ragged, vocab_size: int, *, fast: bool = False) -> ShardInfo:
+def write_shard(path: Path, samples: Ragged, vocab_size: int) -> ShardInfo:
     """Write one shard whole: it has its name only once it is closed and synced.
 
-    `fast` leaves out the compression of the ids (2.1 bytes a token instead of 1.2).
+    The ids are compressed with Zstandard, without byte shuffle, which makes ids larger (measured
+    on Chinese news: 1.07 bytes a token, 1.33 with bit shuffle, 1.16 with gzip, which also takes
+    four times as long to read).
     """
     import h5py
+    import hdf5plugin
 
     ids = samples.ids.astype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
     bits = np.packbits(samples.word_start, bitorder="little")
-    packed = {} if fast else {"compression": "gzip", "compression_opts": 1}
+    packed, shuffled = hdf5plugin.Zstd(clevel=5), {"compression": "gzip", "shuffle": True}
     with whole_file(path) as temporary:
         with h5py.File(temporary, "w", libver="v110") as file:
             file.attrs["format_version"] = FORMAT_VERSION
             _store(file, "input_ids", ids, CHUNK_TOKENS, packed)
             _store(file, "word_start", bits, CHUNK_TOKENS // 8, packed)
-            shuffled = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
             _store(file, "offsets", samples.offsets.astype(np.int64), 4096, shuffled)
         size = temporary.stat().st_size
     return ShardInfo(Path(path).name, len(samples), len(ids), size, samples.checksum())
@@ -258,9 +261,11 @@ class ShardReader:
 
     def _file(self, shard: int, path: Path):
         if shard not in self._files:
-            self._files[shard] = _open(path)
+            file = _open(path)
+            # Looking a dataset up by name costs as much as reading a small block of it.
+            self._files[shard] = {name: file[name] for name in DATASETS}
             if len(self._files) > OPEN_FILES:
-                self._files.popitem(last=False)[1].close()
+                self._files.popitem(last=False)[1]["offsets"].file.close()
         self._files.move_to_end(shard)
         return self._files[shard]
 
@@ -279,6 +284,7 @@ class ShardReader:
 
 def _open(path: Path):
     import h5py
+    import hdf5plugin  # noqa: F401 - tells HDF5 about Zstandard
 
     return h5py.File(path, "r", locking=False)
 
