@@ -13,6 +13,8 @@ from finetune import settings
 STAGES = {
     "train": ("finetune.stages:train", "TrainRecipe", "fine-tune an encoder on a task"),
     "prune": ("finetune.stages:prune", "PruneRecipe", "make narrower classifiers of a classifier"),
+    "sparsify": ("finetune.stages:sparsify", "SparseRecipe", "prune single weights"),
+    "qat": ("finetune.stages:qat", "QatRecipe", "train on with weights and inputs at 8 bits"),
     "export": ("finetune.stages:export", "ExportRecipe", "write a static graph: ONNX or Paddle"),
     "quantise": ("finetune.stages:quantise", "QuantiseRecipe", "make an INT8 model of an ONNX one"),
     "report": ("finetune.stages:report", "ReportRecipe", "measure accuracy, latency and size"),

@@ -79,8 +79,16 @@ class Stored:
 
 
 def from_encoder(directory: Path | str, classes: int) -> Classifier:
-    """A classifier on a released encoder, its last linear layer fresh."""
-    return Classifier(load_encoder(directory), classes)
+    """A classifier on a released encoder, its last linear layer fresh.
+
+    So is a pooler that was not stored (pre-training by relations has no use for one): at 0 it would
+    pass nothing on.
+    """
+    model = Classifier(load_encoder(directory), classes)
+    pooler = model.encoder.pooler.dense.weight
+    if not bool(pooler.any()):
+        pooler.set_value(paddle.normal(0.0, model.encoder.config.initializer_range, pooler.shape))
+    return model
 
 
 def save(model: Classifier, directory: Path, labels: list[str], vocab: Path, result: dict) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
+from finetune.quantise.qat_scales import FILE as SCALES
 from finetune.settings import ExportRecipe
 
 OPSET = 17  # the first with LayerNormalization as one operator
@@ -28,6 +29,8 @@ def make(recipe: ExportRecipe, directory: Path) -> None:
             path.replace(directory / path.name)
         static.rmdir()
     shutil.copyfile(stored.vocab, directory / "vocab.txt")
+    if (Path(recipe.classifier) / SCALES).exists():  # of quantisation-aware training
+        shutil.copyfile(Path(recipe.classifier) / SCALES, directory / SCALES)
     write_json(directory / "labels.json", stored.labels)
     deploy = {
         "backend": "onnxruntime" if recipe.format == "onnx" else "paddle_inference",

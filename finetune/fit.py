@@ -48,6 +48,8 @@ def fit(
     every = settings.evaluate_every or max(1, int(np.ceil(len(data) / settings.batch_size / 2)))
     optimizer, schedule = _optimizer(model, settings, total)
     fitted, weights, losses, stale = Fitted({}, 0), None, [], 0
+    if settings.dropout is not None:
+        set_dropout(model, settings.dropout)
     model.train()
     with Progress(label, total, "step") as progress:
         for step, batch in enumerate(_batches(data, settings, total), 1):
@@ -75,6 +77,15 @@ def fit(
         model.set_state_dict(weights)
     model.eval()
     return fitted
+
+
+def set_dropout(model, probability: float) -> None:
+    """Give every dropout in the model, attention's too, one probability."""
+    for layer in model.sublayers():
+        if isinstance(layer, paddle.nn.Dropout):
+            layer.p = probability
+        elif isinstance(layer, paddle.nn.MultiHeadAttention):
+            layer.dropout = probability
 
 
 def _batches(data: Encoded, settings: FitSettings, total: int):

@@ -65,6 +65,8 @@ class FitSettings(Recipe):
     """Stop after so many evaluations in a row without a new best; never by default."""
     choose_by: Literal["accuracy", "macro_f1"] = "accuracy"
     """The dev score that the kept weights maximise."""
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """In place of the encoder's own; 0 saves a fifth of the time on a CPU."""
     balance_classes: bool = False
     """Weight each class by the inverse of its share of the training data."""
     seed: int = 1
@@ -125,6 +127,38 @@ class PruneRecipe(Recipe):
     """What to keep and how to train it."""
 
 
+class SparseSettings(Recipe):
+    """Pruning of single weights."""
+
+    method: Literal["magnitude", "movement"] = "magnitude"
+    """By the size of a weight, or by where training moves it."""
+    scope: Literal["local", "global"] = "local"
+    """The same share of every matrix, or of all matrices together."""
+    sparsity: float = Field(0.5, gt=0, lt=1)
+    """Share of zeros at the end."""
+    begin_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps before pruning begins."""
+    end_share: float = Field(0.7, gt=0, le=1)
+    """Share of the steps after which the target stands."""
+    every: int = Field(10, ge=1)
+    """Steps between two choices of what goes."""
+    fit: FitSettings = FitSettings(epochs=3, learning_rate=1e-4)
+    """How the rest is trained meanwhile."""
+
+
+class SparseRecipe(Recipe):
+    """`python -m finetune sparsify`."""
+
+    output_dir: Path
+    """The classifier directory to write."""
+    classifier: Path
+    """The fine-tuned classifier to make sparse."""
+    task: TaskSettings
+    """The task that it was fine-tuned on."""
+    sparse: SparseSettings = SparseSettings()
+    """How."""
+
+
 class ExportRecipe(Recipe):
     """`python -m finetune export`."""
 
@@ -141,8 +175,16 @@ class ExportRecipe(Recipe):
 class QuantiseSettings(Recipe):
     """How weights and activations become 8-bit numbers."""
 
-    mode: Literal["dynamic"] = "dynamic"
-    """`dynamic`: activation ranges are found at run time."""
+    mode: Literal["static", "dynamic", "qat"] = "dynamic"
+    """Activation ranges are fixed by calibration, found at run time, or learnt in training."""
+    calibration: Literal["abs_max", "avg", "mse", "hist", "KL"] = "mse"
+    """`static`: how a range is chosen from what calibration batches show."""
+    percentile: float = Field(99.99, gt=50, le=100)
+    """`hist`: share of values, in percent, that the range holds."""
+    batches: int = Field(16, ge=4, le=64)
+    """Calibration batches, from the training data."""
+    batch_size: int = Field(16, ge=1)
+    """Examples in one of them."""
     per_channel: bool = True
     """A scale for every output column of a weight rather than one for the whole."""
     allowed_drop: float | None = 1.0
@@ -160,6 +202,19 @@ class QuantiseRecipe(Recipe):
     """Whose dev examples judge the result."""
     quantise: QuantiseSettings = QuantiseSettings()
     """How."""
+
+
+class QatRecipe(Recipe):
+    """`python -m finetune qat`: train for INT8 before `export` and `quantise`."""
+
+    output_dir: Path
+    """The classifier directory to write, with activation_scales.json."""
+    classifier: Path
+    """The fine-tuned classifier to start from."""
+    task: TaskSettings
+    """The task that it was fine-tuned on."""
+    qat: FitSettings = FitSettings(epochs=1, learning_rate=2e-5)
+    """How it is trained on."""
 
 
 class ReportSettings(Recipe):

@@ -9,8 +9,10 @@ from finetune import stage
 from finetune.settings import (
     ExportRecipe,
     PruneRecipe,
+    QatRecipe,
     QuantiseRecipe,
     ReportRecipe,
+    SparseRecipe,
     TrainRecipe,
 )
 
@@ -39,6 +41,30 @@ def prune(recipe: PruneRecipe) -> list[Path]:
     stage.once("prune", recipe.output_dir, recipe, [recipe.classifier], make)
     widths = sorted(recipe.prune.widths, reverse=True)
     return [recipe.output_dir / f"width-{width:g}" for width in widths]
+
+
+def sparsify(recipe: SparseRecipe) -> Path:
+    """A classifier with single weights at zero; its directory."""
+
+    def make(directory: Path) -> None:
+        from finetune.prune.sparse import make
+
+        make(recipe, directory)
+
+    stage.once("sparsify", recipe.output_dir, recipe, [recipe.classifier], make)
+    return recipe.output_dir
+
+
+def qat(recipe: QatRecipe) -> Path:
+    """A classifier trained for INT8; its directory."""
+
+    def make(directory: Path) -> None:
+        from finetune.quantise.qat import make
+
+        make(recipe, directory)
+
+    stage.once("qat", recipe.output_dir, recipe, [recipe.classifier], make)
+    return recipe.output_dir
 
 
 def export(recipe: ExportRecipe) -> Path:

@@ -1,19 +1,152 @@
-"""INT8 ONNX files by ONNX Runtime's quantiser."""
+"""INT8 ONNX files: weights in int8, activations in uint8, products in integers.
+
+Quantised are the products with the encoder's weight matrices and the word embeddings. Attention
+between activations, norms, the pooler and the last linear layer stay in float32: together a few
+percent of the work.
+"""
 
 import logging
 from pathlib import Path
 
+import numpy as np
+
+from finetune.onnx_graph import Graph
+
+QUANTISED = ("MatMul",)
+EMBEDDING_ROWS = 1000  # smaller tables (positions, segments) are left alone
+
+
+def products(graph: Graph) -> list:
+    """The MatMul nodes whose second operand is a weight."""
+    return [
+        node
+        for node in graph.model.graph.node
+        if node.op_type in QUANTISED and node.input[1] in graph.constants
+    ]
+
 
 def quantise_dynamic(source: Path, output: Path, *, per_channel: bool = True) -> None:
-    """Weights of matrix products and embeddings to int8; activations at run time."""
+    """Weights beforehand, activation ranges at run time, by ONNX Runtime's quantiser."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)
-    quantize_dynamic(
-        str(source),
-        str(output),
-        op_types_to_quantize=["MatMul", "Gather"],
-        per_channel=per_channel,
-        weight_type=QuantType.QInt8,
-        extra_options={"MatMulConstBOnly": True},
-    )
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # it advises a pre-processing already done
+    try:
+        quantize_dynamic(
+            str(source),
+            str(output),
+            op_types_to_quantize=[*QUANTISED, "Gather"],
+            per_channel=per_channel,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=_names(Graph(source)),
+            extra_options={"MatMulConstBOnly": True},
+        )
+    finally:
+        logging.getLogger().setLevel(level)
+
+
+def quantise_static(
+    source: Path,
+    output: Path,
+    ranges: dict[str, tuple[float, float]],
+    *,
+    per_channel: bool = True,
+) -> None:
+    """QuantizeLinear/DequantizeLinear pairs with fixed `ranges` (by name of the product's input).
+
+    ONNX Runtime turns pair, product and pair into one integer kernel.
+    """
+    from onnx import helper
+
+    graph = Graph(source)
+    nodes: dict[str, list] = {}  # by the first output of the node that they go before
+    done: set[str] = set()
+    for product in products(graph):
+        name, weight = product.input
+        before = nodes.setdefault(product.output[0], [])
+        if name not in done:
+            done.add(name)
+            scale, zero = activation_grid(*ranges[name])
+            parameters = [_add(graph, f"{name}.scale", scale), _add(graph, f"{name}.zero", zero)]
+            before.append(
+                helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}.uint8"])
+            )
+            before.append(
+                helper.make_node(
+                    "DequantizeLinear", [f"{name}.uint8", *parameters], [f"{name}.restored"]
+                )
+            )
+        before.append(_dequantised_weight(graph, weight, axis=1 if per_channel else None))
+        product.input[0], product.input[1] = f"{name}.restored", f"{weight}.restored"
+    for node in _embeddings(graph):
+        table = node.input[0]
+        after = _dequantised_weight(graph, table, axis=None)
+        after.input[0], after.output[0] = f"{node.output[0]}.int8", node.output[0]
+        node.input[0], node.output[0] = f"{table}.int8", f"{node.output[0]}.int8"
+        nodes.setdefault(f"after {node.output[0]}", []).append(after)
+    _insert(graph, nodes)
+    graph.prune()
+    graph.save(output)
+
+
+def activation_grid(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """float32 scale and uint8 zero point that cover [low, high] and hold 0 exactly."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = max((high - low) / 255, 1e-8)
+    return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
+
+
+def weight_grid(weight: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """float32 scale ([columns] or []) and int8 values, symmetric in [-127, 127]."""
+    peak = np.abs(weight).max(axis=0 if axis == 1 else None)
+    scale = np.maximum(peak / 127, 1e-10).astype(np.float32)
+    return scale, np.clip(np.round(weight / scale), -127, 127).astype(np.int8)
+
+
+def _dequantised_weight(graph: Graph, name: str, axis: int | None):
+    """Add a weight's int8 form; the node that turns it back."""
+    from onnx import helper
+
+    scale, values = weight_grid(graph.value(name), axis)
+    inputs = [
+        _add(graph, f"{name}.int8", values),
+        _add(graph, f"{name}.scale", scale),
+        _add(graph, f"{name}.zero", np.zeros_like(scale, np.int8)),
+    ]
+    options = {} if axis is None else {"axis": axis}
+    return helper.make_node("DequantizeLinear", inputs, [f"{name}.restored"], **options)
+
+
+def _add(graph: Graph, name: str, value: np.ndarray) -> str:
+    from onnx import numpy_helper
+
+    if name not in graph.constants:
+        item = numpy_helper.from_array(np.asarray(value), name)
+        graph.model.graph.initializer.append(item)
+        graph.constants[name] = item
+    return name
+
+
+def _insert(graph: Graph, nodes: dict[str, list]) -> None:
+    ordered = []
+    for node in graph.model.graph.node:
+        ordered += nodes.get(node.output[0], [])
+        ordered.append(node)
+        ordered += nodes.get(f"after {node.output[0]}", [])
+    del graph.model.graph.node[:]
+    graph.model.graph.node.extend(ordered)
+
+
+def _embeddings(graph: Graph) -> list:
+    return [
+        node
+        for node in graph.model.graph.node
+        if node.op_type == "Gather"
+        and node.input[0] in graph.constants
+        and graph.constants[node.input[0]].dims[0] >= EMBEDDING_ROWS
+    ]
+
+
+def _names(graph: Graph) -> list[str]:
+    """Give the nodes to be quantised names, which ONNX Runtime's quantiser selects by."""
+    return [node.name for node in (*products(graph), *_embeddings(graph))]

@@ -1,0 +1,120 @@
+"""Quantisation-aware training: fine-tune with weights and activations rounded to 8 bits.
+
+Paddle's QAT trains and learns the activation scales; what it exports is unusable (the reloaded
+graph returns garbage), so its product here is an ordinary classifier directory plus the learnt
+scales, from which the INT8 ONNX model is built.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.quantization.base_quanter import BaseQuanter
+from paddle.quantization.factory import QuanterFactory
+
+from finetune import classifier
+from finetune.batches import encode
+from finetune.evaluate import evaluate
+from finetune.fit import fit
+from finetune.quantise.qat_scales import write_scales
+from finetune.settings import QatRecipe
+from finetune.tasks import open_task
+from finetune.train import backward_of
+
+
+def make(recipe: QatRecipe, directory: Path) -> None:
+    """Fill `directory` with the trained classifier and its activation scales."""
+    from data_pipeline.encode import WordPieceEncoder
+
+    stored = classifier.load(recipe.classifier)
+    model = stored.model
+    task = open_task(recipe.task)
+    encoder = WordPieceEncoder(stored.vocab)
+    max_length = stored.result.get("max_length", task.max_length)
+    train, dev = (encode(encoder, task.split(name), max_length) for name in ("train", "dev"))
+    with_fake_quantisers(model)
+    fitted = fit(
+        model,
+        train,
+        recipe.qat,
+        backward_of(model, recipe.qat, train),
+        lambda: evaluate(model, dev),
+        label="quantisation-aware training",
+    )
+    test = evaluate(model, encode(encoder, task.held_out(), max_length))
+    plain = classifier.load(recipe.classifier).model  # the names of its weights are the same
+    trained = model.state_dict()
+    for name, value in plain.state_dict().items():
+        value.set_value(trained[name])
+    result = {
+        "task": task.name,
+        **test,
+        "dev": fitted.best,
+        "max_length": max_length,
+        "history": fitted.history,
+    }
+    classifier.save(plain, directory, stored.labels, stored.vocab, result)
+    write_scales(directory, learnt_scales(model))
+
+
+def with_fake_quantisers(model) -> None:
+    """Round the inputs and weights of the encoder layers' products on the way forward, in place.
+
+    Inputs: Paddle's moving average of the largest |x|. Weights: symmetric, a scale per output
+    column, as in the INT8 file. Gradients pass the rounding unchanged (straight-through).
+    """
+    from paddle.quantization import QAT, QuantConfig
+    from paddle.quantization.quanters import FakeQuanterWithAbsMaxObserver
+
+    config = QuantConfig(activation=None, weight=None)
+    linears = [layer for layer in model.layers.sublayers() if isinstance(layer, nn.Linear)]
+    config.add_layer_config(
+        linears, activation=FakeQuanterWithAbsMaxObserver(moving_rate=0.9), weight=ColumnAbsMax()
+    )
+    QAT(config).quantize(model, inplace=True)
+
+
+def learnt_scales(model) -> dict[str, tuple[np.ndarray, float]]:
+    """Layer name to (its weight, the largest |input| of its grid)."""
+    return {
+        name: (layer.weight.numpy(), float(layer.activation_quanter.scales()))
+        for name, layer in model.named_sublayers()
+        if getattr(layer, "activation_quanter", None) is not None
+    }
+
+
+class ColumnAbsMaxLayer(BaseQuanter):
+    """Weight [inputs, outputs] rounded to 127 steps either side of 0, a scale per column."""
+
+    def __init__(self, layer, bit_length: int = 8):
+        super().__init__()
+        self._bits = bit_length
+
+    def forward(self, weight):
+        """The rounded weight; its gradient is the weight's."""
+        step = weight.detach().abs().max(axis=0).clip(min=1e-8) / 127
+        return weight + (paddle.round(weight / step) * step - weight).detach()
+
+    def bit_length(self) -> int:
+        """8."""
+        return self._bits
+
+    def quant_axis(self) -> int:
+        """Columns."""
+        return 1
+
+    def scales(self):
+        """Recomputed at every call of `forward`; nothing is learnt."""
+        return None
+
+    def zero_points(self):
+        """Symmetric: none."""
+        return None
+
+
+class ColumnAbsMax(QuanterFactory):
+    """What `QuantConfig` makes a ColumnAbsMaxLayer with."""
+
+    def _get_class(self):
+        return ColumnAbsMaxLayer
