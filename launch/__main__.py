@@ -87,7 +87,7 @@ def train(argv: list[str]) -> int:
         {
             "recipe": options.recipe,
             "overrides": overrides,
-            "entry": jobs.entry_of(options.kind or ("mlm" if "mlm" in values else "distill")),
+            "entry": jobs.entry_of(options.kind or ("mlm" if "masking" in values else "distill")),
             "nproc_per_node": options.nproc_per_node or environment.default_ranks(),
             "nnodes": options.nnodes,
             "node_rank": options.node_rank,
