@@ -38,9 +38,12 @@ def build(recipe: BuildRecipe, *, quiet: bool = False) -> Manifest:
         if finished is not None:
             shutil.rmtree(build_plan.folder, ignore_errors=True)
             return finished
-        _begin(build_plan)
-        with engine.start(recipe.run) as runner:
-            return Builder(build_plan, runner, quiet).run()
+        try:
+            _begin(build_plan)
+            with engine.start(recipe.run) as runner:
+                return Builder(build_plan, runner, quiet).run()
+        except OSError as error:  # a full disk, a file that has gone
+            raise UserError(f"{error}. {engine.KEPT}") from error
 
 
 class Builder:

@@ -13,6 +13,8 @@ from typing import Any
 from data_pipeline.base.errors import UserError
 from data_pipeline.recipe import Run
 
+KEPT = "What is finished is kept: the same command goes on from there"
+
 Task = Callable[..., dict[str, Any]]
 Runner = Callable[[Task, list[tuple]], Iterator[tuple[int, dict[str, Any]]]]
 """From a function and the arguments of its calls to (index of the call, result) as they finish."""
@@ -51,7 +53,7 @@ def _processes(workers: int) -> Iterator[Runner]:
         except BrokenProcessPool:
             raise UserError(
                 "a worker process died (killed, or out of memory: fewer --run.workers or a "
-                "smaller piece_mb need less). What is finished is kept: the same command goes on"
+                f"smaller piece_mb need less). {KEPT}"
             ) from None
 
     try:
@@ -75,33 +77,30 @@ def _end_with_parent() -> None:
 def _dask(scheduler: str | None, workers: int) -> Iterator[Runner]:
     try:
         from dask.distributed import Client, LocalCluster, as_completed
+        from distributed.scheduler import KilledWorker
     except ImportError:
         raise UserError(
             "run.engine: dask is not installed; `pip install ppminilm-fleet[cluster]`"
         ) from None
 
-    with contextlib.ExitStack() as stack:
-        if scheduler is None:
-            scheduler = stack.enter_context(
-                LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-            )
-        elif Path(scheduler).is_file():
-            scheduler = None, scheduler
+    def run(task: Task, calls: list[tuple]) -> Iterator[tuple[int, dict[str, Any]]]:
+        # When a worker dies its tasks go to another one; what they leave are whole files, so it
+        # does no harm to do one twice.
+        futures = [client.submit(task, *arguments, pure=False) for arguments in calls]
+        numbers = {future.key: i for i, future in enumerate(futures)}
         try:
-            client = (
-                Client(scheduler_file=scheduler[1])
-                if isinstance(scheduler, tuple)
-                else Client(scheduler)
-            )
-        except (OSError, ValueError) as error:
-            raise UserError(f"run.scheduler: no Dask scheduler at {scheduler}: {error}") from None
-        stack.enter_context(client)
-
-        def run(task: Task, calls: list[tuple]) -> Iterator[tuple[int, dict[str, Any]]]:
-            # A task whose worker dies is given to another one; results are files, so it is safe.
-            futures = [client.submit(task, *arguments, pure=False) for arguments in calls]
-            numbers = {future.key: i for i, future in enumerate(futures)}
             for future in as_completed(futures):
                 yield numbers[future.key], future.result()
+        except KilledWorker as error:
+            raise UserError(f"every Dask worker that tried it died: {error}. {KEPT}") from None
 
+    with contextlib.ExitStack() as stack:
+        if scheduler is None:
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            scheduler = stack.enter_context(cluster)
+        named = "scheduler_file" if Path(str(scheduler)).is_file() else "address"
+        try:
+            client = stack.enter_context(Client(**{named: scheduler}))
+        except (OSError, ValueError) as error:
+            raise UserError(f"run.scheduler: no Dask scheduler at {scheduler}: {error}") from None
         yield run

@@ -57,7 +57,7 @@ class Loader:
         state: State | None = None,
         groups_per_micro_batch: int = 1,
         *,
-        workers: int = 2,
+        workers: int = 1,
         pad_to_multiple: int = 8,
     ):
         self.reader = ShardReader(directory)

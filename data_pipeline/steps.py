@@ -18,6 +18,7 @@ import numpy as np
 from data_pipeline import dedup, plan, reading, writing
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
+from data_pipeline.engine import KEPT
 from data_pipeline.plan import Plan
 
 
@@ -34,10 +35,7 @@ def run(folder: Path, step: str, number: int, count: int) -> dict[str, Any]:
             result = STEPS[step](build, number, count)
             write_json(path, result)
         except OSError as error:
-            raise UserError(
-                f"{step} of piece {number}: {error}. What is finished is kept: the same command "
-                "goes on from there"
-            ) from error
+            raise UserError(f"{step} of piece {number}: {error}. {KEPT}") from error
     return result
 
 
