@@ -106,7 +106,8 @@ def train(argv: list[str]) -> int:
             f"{options.recipe}: {len(problems)} problem(s)\n"
             + "\n".join(f"  {problem}" for problem in problems)
         )
-    words, extra = jobs.command(job), environment.best_for_cpu(job.nproc_per_node)
+    words = jobs.command(job)
+    extra = {**environment.best_for_cpu(job.nproc_per_node), **environment.quiet()}
     if options.dry_run:
         print(json.dumps({"command": words, "environment": extra}) if options.json else
               " ".join([*(f"{k}={v}" for k, v in extra.items()), *words]))  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from launch.environment import best_for_cpu, cores, cpu_vendor, default_ranks, gpus
+from launch.environment import best_for_cpu, cores, cpu_vendor, default_ranks, gpus, quiet
 
 PROBES = Path(__file__).parent / "probes"
 PROBE_SECONDS = 180
@@ -92,7 +92,7 @@ def ranks() -> Check:
 
 
 def _try(name: str, command: list[str], processes: int) -> Check:
-    environment = {**os.environ, **best_for_cpu(processes), "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, **best_for_cpu(processes), **quiet()}
     try:
         result = subprocess.run(
             command, env=environment, capture_output=True, text=True,

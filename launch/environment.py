@@ -35,6 +35,17 @@ def best_for_cpu(processes: int) -> dict[str, str]:
         wanted["MKL_DEBUG_CPU_TYPE"] = "5"
     # Without this, paddle2onnx's constant folding may install packages while it runs.
     wanted["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
+    return _not_set(wanted)
+
+
+def quiet() -> dict[str, str]:
+    """Variables that keep Paddle's launcher and libraries from talking over our own progress."""
+    return _not_set(
+        {"PADDLE_LOG_LEVEL": "ERROR", "GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"}
+    )
+
+
+def _not_set(wanted: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in wanted.items() if key not in os.environ}
 
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import Recipe
-from launch.environment import best_for_cpu
+from launch.environment import best_for_cpu, quiet
 
 
 class Stage(Recipe):
@@ -106,7 +106,7 @@ def _run_one(stage: Stage) -> float:
     words = shlex.split(stage.command)
     if words[0] == "python":
         words[0] = sys.executable
-    environment = {**os.environ, **best_for_cpu(stage.processes)}
+    environment = {**os.environ, **best_for_cpu(stage.processes), **quiet()}
     began = time.monotonic()
     process = subprocess.Popen(words, env=environment)
     try:
