@@ -5,8 +5,9 @@ An epoch is made so:
     all samples, rotated    by a random amount, so that what is cut off at the end differs
     -> blocks               of consecutive samples (reads stay sequential), permuted globally
     -> windows              of whole global batches; shuffled inside
-    -> relation groups      of samples of like length; the groups shuffled inside the window
-    -> global batches       of whole groups; the last, incomplete one of an epoch is left out
+    -> relation groups      of samples of like length
+    -> global batches       of groups of like length, so that no rank waits for one with longer
+                            samples; shuffled; the last, incomplete one of an epoch is left out
     -> ranks                rank r takes groups r, r + size, ... of each global batch
 
 What was consumed is dropped before the dealing, so neither the groups nor their order depend on
@@ -149,9 +150,8 @@ def arrange(lengths: np.ndarray, settings: OrderSettings, epoch: int, window: in
     shuffled = random.permutation(len(lengths))[: batches * settings.global_batch_size]
     bucket = -(-np.asarray(lengths)[shuffled] // settings.bucket_tokens)
     by_length = shuffled[np.argsort(bucket, kind="stable")]  # [batches * global_batch_size]
-    groups = by_length.reshape(-1, settings.relation_group_size)
-    groups = groups[random.permutation(len(groups))]
-    return groups.reshape(batches, settings.groups, settings.relation_group_size)
+    groups = by_length.reshape(batches, settings.groups, settings.relation_group_size)
+    return groups[random.permutation(batches)]
 
 
 def deal(groups: np.ndarray, lengths: np.ndarray, world: World) -> np.ndarray:
