@@ -14,7 +14,9 @@ from data_pipeline.recipe import Clean
 from data_pipeline.vocab import SPECIAL
 
 MARKUP = re.compile(
-    r"<!--.*?-->|<(script|style)\b[^>]*>.*?</\1\s*>|</?[A-Za-z][^<>\n]{0,1000}>|<!DOCTYPE[^<>]*>",
+    r"<!--.*?-->|<!DOCTYPE[^<>]*>|<(script|style)\b[^<>]*>.*?</\1\s*>"
+    r"|</?[A-Z][A-Z0-9:-]*"  # a tag: its name, attributes; not the `<b 且 c>` of a formula
+    r"(?:\s+[A-Z_:@][A-Z0-9_:.-]*(?:\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s\"'<>]+))?)*\s*/?>",
     re.DOTALL | re.IGNORECASE,
 )
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -22,7 +24,7 @@ CONTROL = re.compile(
     "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f"  # C0 and C1; blanks and line ends stay
     "\xad\u061c\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
     "\ufff0-\ufffd\ufffe\uffff\ue000-\uf8ff\ud800-\udfff"
-    "\U000e0000-\U000e0fff\U000f0000-\U0010ffff]+"
+    "\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
 SPECIAL_TOKEN = re.compile("|".join(map(re.escape, SPECIAL.values())))
 FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\u3000]")
@@ -55,12 +57,22 @@ def markup(text: str) -> tuple[str, int]:
     changed = 0
     if "<" in text:
         text, changed = MARKUP.subn(" ", text)
-    for _ in range(2):
-        if "&" not in text:
-            break
-        text, entities = ENTITY.subn(lambda match: html.unescape(match[0]), text)
+    for _ in range(2 if "&" in text else 0):
+        text, entities = _unescaped(text)
         changed += entities
     return text, changed
+
+
+def _unescaped(text: str) -> tuple[str, int]:
+    changed = 0
+
+    def replaced(match: re.Match) -> str:
+        nonlocal changed
+        new = html.unescape(match[0])
+        changed += new != match[0]
+        return new
+
+    return ENTITY.sub(replaced, text), changed
 
 
 def control(text: str) -> tuple[str, int]:

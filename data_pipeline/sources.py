@@ -105,8 +105,15 @@ def documents(entry: Input, part: Part, source: Source, counters: Counter) -> It
     elif entry.format == "parquet":
         yield from _rows(entry, part, source, counters)
     else:
-        lines = streams.lines(Path(entry.path), part.start, part.stop, entry.encoding)
-        if entry.format == "jsonl":
+        records = entry.format == "jsonl"
+        lines = streams.lines(
+            Path(entry.path),
+            part.start,
+            part.stop,
+            entry.encoding,
+            streams.LONGEST_RECORD if records else streams.LONGEST_LINE,
+        )
+        if records:
             yield from _records(lines, source.fields, counters)
         else:
             yield from joined(lines, source.documents)
@@ -202,9 +209,12 @@ def _document(texts: list, counters: Counter) -> Iterator[str]:
 
 
 def _row_groups(number: int, entry: Input, size: int) -> Iterator[Part]:
-    with streams.parquet(Path(entry.path)) as file:
-        groups = file.metadata.num_row_groups
-        bytes_of = [file.metadata.row_group(g).total_byte_size for g in range(groups)]
+    try:
+        with streams.parquet(Path(entry.path)) as file:
+            groups = file.metadata.num_row_groups
+            bytes_of = [file.metadata.row_group(g).total_byte_size for g in range(groups)]
+    except streams.Damaged:  # reading it will say so
+        groups, bytes_of = 1, [entry.bytes]
     start = held = 0
     for stop, amount in enumerate(bytes_of, 1):
         held += amount

@@ -3,18 +3,19 @@
 import codecs
 import contextlib
 import gzip
-import io
 import re
 import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from data_pipeline.base.errors import UserError
 
 COMPRESSED = (".gz", ".zst")
 BLOCK = 1 << 20
 LONGEST_LINE = 1 << 16  # characters; a longer line goes on as another one
+LONGEST_RECORD = 1 << 24  # characters of a line that must not be cut
 HEAD = 1 << 16
 LINE_END = re.compile(rb"\n")
 BLANK_LINE = re.compile(rb"\n[ \t\r]{0,4}\n")
@@ -32,20 +33,49 @@ def head(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[io.BufferedIOBase]:
+def opened(path: Path) -> Iterator[BinaryIO]:
     """A stream of the decompressed bytes. OSError when the file cannot be opened."""
     with Path(path).open("rb") as raw:
         if path.suffix.lower() == ".gz":
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield stream
         elif path.suffix.lower() == ".zst":
-            import zstandard
-
-            decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-            with decompressor.stream_reader(raw, read_across_frames=True) as stream:
-                yield stream
+            yield Zstandard(raw)
         else:
             yield raw
+
+
+class Zstandard:
+    """Reads the frames of a .zst file; unlike the library's own reader, it tells when one is cut
+    off (https://github.com/indygreg/python-zstandard, `stream_reader`)."""
+
+    def __init__(self, raw: BinaryIO):
+        self._raw, self._frame, self._held = raw, None, b""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; b"" at the end. EOFError when the last frame is not whole."""
+        while not self._held:
+            data = self._raw.read(HEAD)
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("the last Zstandard frame is cut off")
+                return b""
+            self._held = self._unpacked(data)
+        taken, self._held = self._held[:size], self._held[size:]
+        return taken
+
+    def _unpacked(self, data: bytes) -> bytes:
+        import zstandard
+
+        parts = []
+        while data:
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+            parts.append(self._frame.decompress(data))
+            data = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = None
+        return b"".join(parts)
 
 
 def blocks(stream, size: int = BLOCK, limit: int | None = None) -> Iterator[bytes]:
@@ -79,11 +109,13 @@ def blocks(stream, size: int = BLOCK, limit: int | None = None) -> Iterator[byte
             return
 
 
-def lines(path: Path, start: int, stop: int, encoding: str) -> Iterator[str]:
+def lines(
+    path: Path, start: int, stop: int, encoding: str, longest: int = LONGEST_LINE
+) -> Iterator[str]:
     """Lines of bytes start .. stop of a plain file, or of the whole of a compressed one.
 
     Without their line ends. Bytes that are no text come as lone surrogates U+DC80 to U+DCFF. A
-    line of more than 65,536 characters comes in parts, cut after a 。 where there is one.
+    line of more than `longest` characters comes in parts, cut after a 。 where there is one.
     """
     decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
     whole = path.suffix.lower() in COMPRESSED
@@ -94,21 +126,21 @@ def lines(path: Path, start: int, stop: int, encoding: str) -> Iterator[str]:
         for block in blocks(stream, limit=None if whole else stop - start):
             *complete, held = (held + decoder.decode(block)).split("\n")
             for line in complete:
-                yield from _bounded(line)
-            if len(held) > LONGEST_LINE:
-                *complete, held = _bounded(held)
+                yield from _bounded(line, longest)
+            if len(held) > longest:
+                *complete, held = _bounded(held, longest)
                 yield from complete
         held += decoder.decode(b"", final=True)
-    yield from _bounded(held)
+    yield from _bounded(held, longest)
 
 
-def _bounded(line: str) -> Iterator[str]:
-    if len(line) <= LONGEST_LINE:
+def _bounded(line: str, longest: int) -> Iterator[str]:
+    if len(line) <= longest:
         yield line.removesuffix("\r")
         return
     start = 0
-    while len(line) - start > LONGEST_LINE:
-        end = line.rfind("。", start, start + LONGEST_LINE) + 1 or start + LONGEST_LINE
+    while len(line) - start > longest:
+        end = line.rfind("。", start, start + longest) + 1 or start + longest
         yield line[start:end]
         start = end
     yield line[start:].removesuffix("\r")
