@@ -1,4 +1,4 @@
-"""`python -m finetune train|prune|export|quantise|predict|report|compress`."""
+"""`python -m finetune COMMAND`: from a released encoder to a small, quick classifier."""
 
 import argparse
 import importlib
@@ -18,6 +18,7 @@ STAGES = {
     "export": ("finetune.stages:export", "ExportRecipe", "write a static graph: ONNX or Paddle"),
     "quantise": ("finetune.stages:quantise", "QuantiseRecipe", "make an INT8 model of an ONNX one"),
     "report": ("finetune.stages:report", "ReportRecipe", "measure accuracy, latency and size"),
+    "serve": ("finetune.serve.run:run", "ServeRecipe", "classify over HTTP"),
     "compress": ("finetune.compress:run", "CompressRecipe", "all of it from one recipe"),
 }
 

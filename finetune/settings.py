@@ -239,6 +239,33 @@ class ReportRecipe(Recipe):
     """How long and how wide."""
 
 
+class ServeRecipe(Recipe):
+    """`python -m finetune serve`."""
+
+    model: Path
+    """A deployable or classifier directory."""
+    host: str = "127.0.0.1"
+    """Loopback by default: there is no authentication, so put a proxy before anything wider."""
+    port: int = Field(8080, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+    threads: int = Field(2, ge=1)
+    """Of one call of the model."""
+    max_batch: int = Field(32, ge=1)
+    """Texts in one call."""
+    window_ms: float = Field(2.0, ge=0)
+    """How long a request waits for company."""
+    max_texts: int = Field(64, ge=1)
+    """Texts in one request."""
+    max_characters: int = Field(10_000, ge=1)
+    """Characters of one text."""
+    max_body_bytes: int = Field(4 << 20, ge=1)
+    """Bytes of one request's body."""
+    queue_limit: int = Field(1024, ge=1)
+    """Texts that may wait; beyond it the answer is 503."""
+    stop_seconds: int = Field(30, ge=1)
+    """Time for the requests under way when the service is told to stop."""
+
+
 class CompressRecipe(Recipe):
     """`python -m finetune compress`."""
 
