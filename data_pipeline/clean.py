@@ -44,6 +44,17 @@ SENTENCE = re.compile(
 NEXT_SPEAKER = re.compile(f"(?<=[{ENDS}][”」』])(?=[“「『])")
 COMMAS = "，、；：,;: "
 
+COUNTERS = (
+    "lines_in",
+    "lines_blank",
+    "lines_without_sentence",
+    "lines_kept",
+    "sentences_in",
+    "sentences_too_short",
+    "sentences_not_chinese",
+    "bytes_undecodable",
+)
+
 Rule = Callable[[str], tuple[str, int]]
 
 

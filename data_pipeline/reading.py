@@ -13,6 +13,7 @@ from data_pipeline.encode import Splitter
 from data_pipeline.plan import Plan
 
 WORDS_KEPT = 1 << 17
+COUNTERS = (*clean.COUNTERS, "documents_in", "records_bad", "files_damaged")
 
 
 def read(build: Plan, piece: int) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def read(build: Plan, piece: int) -> dict[str, Any]:
     Leaves .txt.zst with the sentences, .exact.npy and .near.npy with their hashes as far as the
     recipe wants duplicates out, and .counts.json when the vocabulary is trained on this piece.
     """
-    counters: Counter = Counter()
+    counters: Counter = Counter(dict.fromkeys(COUNTERS, 0))
     damaged: list[str] = []
     hashes = Hashes(build)
     tally = Tally(build.recipe.vocab.lower_case) if is_sample(build, piece) else None

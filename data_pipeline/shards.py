@@ -55,6 +55,7 @@ class Ragged:
         """One after the other."""
         if len(parts) == 1:
             return parts[0]
+        parts = [cls(np.zeros(0, np.uint16), np.zeros(1, np.int64), np.zeros(0, np.uint8)), *parts]
         lengths = np.concatenate([part.lengths for part in parts])
         return cls(
             np.concatenate([part.ids for part in parts]),

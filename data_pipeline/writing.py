@@ -16,6 +16,13 @@ from data_pipeline.recipe import BuildRecipe
 from data_pipeline.shards import Ragged
 
 UNKNOWN_KEPT = 100
+COUNTERS = (
+    "documents_near_duplicate",
+    "documents_out",
+    "sentences_in_near_duplicates",
+    "sentences_exact_duplicate",
+    "sentences_out",
+)
 
 
 def write(build: Plan, piece: int) -> dict[str, Any]:
@@ -23,7 +30,7 @@ def write(build: Plan, piece: int) -> dict[str, Any]:
     recipe = build.recipe
     encoder = _encoder(build.folder / shards.VOCABULARY, recipe.vocab.lower_case)
     cut = _segmenter(recipe.words.segmenter, recipe.words.hmm)
-    counters: Counter = Counter()
+    counters: Counter = Counter(dict.fromkeys(COUNTERS, 0))
     unknown: Counter = Counter()
     parts = []
     for block in _without_duplicates(build, piece, counters):
