@@ -12,6 +12,7 @@ from finetune import settings
 # command: (where its function is, recipe class, what it does)
 STAGES = {
     "train": ("finetune.stages:train", "TrainRecipe", "fine-tune an encoder on a task"),
+    "search": ("finetune.search:run", "SearchRecipe", "find batch size and learning rate"),
     "prune": ("finetune.stages:prune", "PruneRecipe", "make narrower classifiers of a classifier"),
     "sparsify": ("finetune.stages:sparsify", "SparseRecipe", "prune single weights"),
     "qat": ("finetune.stages:qat", "QatRecipe", "train on with weights and inputs at 8 bits"),

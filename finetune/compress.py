@@ -1,81 +1,157 @@
-"""One recipe through every stage: fine-tune, prune, quantise, export, report.
+"""One recipe through every stage: fine-tune, prune, quantise, export, report, choose.
 
 Each stage is its own directory under `output_dir` and is made once, so an interrupted run goes on
 where it stopped and a changed setting redoes only what depends on it.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
+from data_pipeline.base.errors import UserError
+from data_pipeline.base.files import write_json
 from finetune import stages
 from finetune.settings import (
+    ChooseSettings,
     CompressRecipe,
+    DistilSettings,
     ExportRecipe,
     PruneRecipe,
+    QatRecipe,
     QuantiseRecipe,
     ReportRecipe,
     TrainRecipe,
 )
 
+STUDENT = "student"
+REPORT_FILES = ("report.json", "report.png", "report.html")
+
 
 def run(recipe: CompressRecipe) -> dict:
-    """Every stage in order; returns what was made and what to look at."""
-    out = recipe.output_dir
-    models: dict[str, Path] = {}
-    for name, encoder in {**recipe.references, "student": recipe.student}.items():
-        models[name] = _exported(recipe, name, _trained(recipe, name, encoder))
+    """Every stage in order; returns the chosen model, why, and where the report is."""
+    classifiers = fine_tuned(recipe)
     if recipe.prune:
-        settings = PruneRecipe(
-            output_dir=out / "prune",
-            classifier=out / "train" / "student",
-            task=recipe.task,
-            prune=recipe.prune,
-        )
-        for directory in stages.prune(settings):
-            name = f"student {directory.name}"
-            models[name] = _exported(recipe, name.replace(" ", "-"), directory)
+        classifiers |= narrowed(recipe, classifiers[STUDENT])
+    models = {name: exported(recipe, name, path) for name, path in classifiers.items()}
+    refused: dict[str, str] = {}
     if recipe.quantise:
-        for name in [name for name in models if name.startswith("student")]:
-            models[f"{name} int8"] = stages.quantise(
-                QuantiseRecipe(
-                    output_dir=out / "int8" / models[name].name,
-                    model=models[name],
-                    task=recipe.task,
-                    quantise=recipe.quantise,
-                )
-            )
+        for name in [name for name in classifiers if name.startswith(STUDENT)]:
+            try:
+                models[f"{name}-int8"] = quantised(recipe, name, classifiers[name], models[name])
+            except UserError as error:
+                if type(error).__name__ != "LossTooLargeError":
+                    raise
+                refused[f"{name}-int8"] = str(error)
+                _say(f"{name}-int8 is refused: {error}")
     report = stages.report(
         ReportRecipe(
-            output_dir=out / "report", task=recipe.task, models=models, report=recipe.report
+            output_dir=recipe.output_dir / "report",
+            task=recipe.task,
+            models=models,
+            report=recipe.report,
         )
     )
     if recipe.report_dir:
         recipe.report_dir.mkdir(parents=True, exist_ok=True)
-        for name in ("report.json", "report.png"):
+        for name in REPORT_FILES:
             shutil.copyfile(report / name, recipe.report_dir / name)
-    model = list(models.values())[-1]
-    _show(list(recipe.examples), model)
-    return {"report": str((recipe.report_dir or report) / "report.json"), "model": str(model)}
+    rows = json.loads((report / "report.json").read_text(encoding="utf-8"))["models"]
+    found = choose(rows, recipe.choose) | {"refused": refused}
+    write_json(recipe.output_dir / "chosen.json", found)
+    _say(f"chosen: {found['name']} ({found['directory']})\n  {found['why']}")
+    _show(list(recipe.examples), Path(found["directory"]))
+    return {"chosen": found, "report": str((recipe.report_dir or report) / "report.json")}
 
 
-def _trained(recipe: CompressRecipe, name: str, encoder: Path) -> Path:
-    epochs = recipe.reference_epochs.get(name, recipe.train.epochs)
-    return stages.train(
-        TrainRecipe(
-            output_dir=recipe.output_dir / "train" / name,
-            encoder=encoder,
+def fine_tuned(recipe: CompressRecipe) -> dict[str, Path]:
+    """Name to classifier directory, references first; the student may learn from one of them."""
+    sources = {**recipe.references, STUDENT: recipe.student}
+    if recipe.train is None:
+        return sources
+    made: dict[str, Path] = {}
+    for name, encoder in sources.items():
+        distil = None
+        if name == STUDENT and recipe.distil:
+            distil = DistilSettings(
+                teacher=made[recipe.distil.reference],
+                temperature=recipe.distil.temperature,
+                alpha=recipe.distil.alpha,
+            )
+        epochs = recipe.reference_epochs.get(name, recipe.train.epochs)
+        made[name] = stages.train(
+            TrainRecipe(
+                output_dir=recipe.output_dir / "train" / name,
+                encoder=encoder,
+                task=recipe.task,
+                train=recipe.train.model_copy(update={"epochs": epochs}),
+                max_length=recipe.max_length,
+                distil=distil,
+            )
+        )
+    return made
+
+
+def narrowed(recipe: CompressRecipe, student: Path) -> dict[str, Path]:
+    """Name to classifier directory of every width."""
+    made = stages.prune(
+        PruneRecipe(
+            output_dir=recipe.output_dir / "prune",
+            classifier=student,
             task=recipe.task,
-            train=recipe.train.model_copy(update={"epochs": epochs}),
-            max_length=recipe.max_length,
+            prune=recipe.prune,
+        )
+    )
+    return {f"{STUDENT}-{path.name}": path for path in made}
+
+
+def exported(recipe: CompressRecipe, name: str, classifier: Path) -> Path:
+    """The FP32 ONNX directory of a classifier."""
+    return stages.export(
+        ExportRecipe(output_dir=recipe.output_dir / "export" / name, classifier=classifier)
+    )
+
+
+def quantised(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) -> Path:
+    """The INT8 directory of a classifier, trained for it first when the recipe says so."""
+    if recipe.qat:
+        trained = stages.qat(
+            QatRecipe(
+                output_dir=recipe.output_dir / "qat" / name,
+                classifier=classifier,
+                task=recipe.task,
+                qat=recipe.qat,
+            )
+        )
+        fp32 = exported(recipe, f"{name}-qat", trained)
+    return stages.quantise(
+        QuantiseRecipe(
+            output_dir=recipe.output_dir / "int8" / name,
+            model=fp32,
+            task=recipe.task,
+            quantise=recipe.quantise,
         )
     )
 
 
-def _exported(recipe: CompressRecipe, name: str, classifier: Path) -> Path:
-    return stages.export(
-        ExportRecipe(output_dir=recipe.output_dir / "export" / name, classifier=classifier)
+def choose(rows: list[dict], settings: ChooseSettings) -> dict:
+    """The quickest form of the student within the allowed loss; rows are those of report.json."""
+    base = next(row for row in rows if row["name"] == STUDENT)
+    forms = [row for row in rows if row["name"].startswith(STUDENT)]
+    fit = [
+        row
+        for row in forms
+        if 100 * (base["accuracy"] - row["accuracy"]) <= settings.allowed_loss + 1e-9
+    ]
+    best = min(fit, key=lambda row: row["latency_ms"])
+    points = 100 * (best["accuracy"] - base["accuracy"])
+    why = (
+        f"quickest of {len(fit)} (of {len(forms)}) forms within {settings.allowed_loss:g} points "
+        f"of the FP32 student: {best['latency_ms']:.2f} ms against {base['latency_ms']:.2f} ms, "
+        f"accuracy {100 * best['accuracy']:.2f}% ({points:+.2f} points), {best['size_mb']:.1f} MB "
+        f"against {base['size_mb']:.1f} MB"
     )
+    return {"name": best["name"], "directory": best["directory"], "why": why}
 
 
 def _show(texts: list[str], directory: Path) -> None:
@@ -84,4 +160,8 @@ def _show(texts: list[str], directory: Path) -> None:
     if not texts:
         return
     for text, found in zip(texts, Predictor(directory).predict(texts), strict=True):
-        print(f"{found.label} ({found.probability:.2f})  {text}", file=sys.stderr)
+        _say(f"  {found.label} ({found.probability:.2f})  {text}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -17,10 +17,11 @@ OPSET = 17  # the first with LayerNormalization as one operator
 def make(recipe: ExportRecipe, directory: Path) -> None:
     """Fill `directory` with the deployable form of `recipe.classifier`."""
     from finetune import classifier
+    from finetune.deployed import Deployed
 
     stored = classifier.load(recipe.classifier)
     static = directory / "static"
-    save_static(stored.model, static)
+    save_static(Deployed(stored.model), static)
     if recipe.format == "onnx":
         to_onnx(static, directory / "model.onnx")
         shutil.rmtree(static)
@@ -43,17 +44,14 @@ def make(recipe: ExportRecipe, directory: Path) -> None:
     _check(stored.model, directory, recipe.check_tolerance)
 
 
-def save_static(model, directory: Path) -> None:
-    """model.json and model.pdiparams with dynamic batch and length."""
+def save_static(layer, directory: Path) -> None:
+    """model.json and model.pdiparams of a layer from ids to logits; dynamic batch and length."""
     import paddle
-
-    from finetune.deployed import Deployed
 
     ids = paddle.static.InputSpec([None, None], "int64", "input_ids")
     types = paddle.static.InputSpec([None, None], "int64", "token_type_ids")
-    net = Deployed(model)
-    net.eval()
-    static = paddle.jit.to_static(net, input_spec=[ids, types], full_graph=True)
+    layer.eval()
+    static = paddle.jit.to_static(layer, input_spec=[ids, types], full_graph=True)
     paddle.jit.save(static, str(directory / "model"))
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_pipeline.base.recipes import Recipe
 
@@ -99,6 +99,40 @@ class TrainRecipe(Recipe):
     """Tokens kept of each example; the task's own by default."""
     distil: DistilSettings | None = None
     """Optional teacher."""
+
+
+class SearchSettings(Recipe):
+    """Where to look for the batch size and the learning rate."""
+
+    method: Literal["grid", "tpe"] = "grid"
+    """Every point of the grid, or Optuna's TPE between its ends with pruning of bad trials."""
+    batch_sizes: tuple[int, ...] = (16, 32, 64)
+    """Those of the published search."""
+    learning_rates: tuple[float, ...] = (3e-5, 5e-5, 1e-4)
+    """Likewise; TPE searches from the smallest to the largest, by logarithm."""
+    trials: int = Field(20, ge=1)
+    """`tpe`: how many to try in all; raise it to go on with a finished search."""
+    startup_trials: int = Field(4, ge=1)
+    """Trials that run to their end before bad ones are pruned."""
+    seed: int = 1
+    """Of the sampler."""
+
+
+class SearchRecipe(Recipe):
+    """`python -m finetune search`."""
+
+    output_dir: Path
+    """Gets study.db, search.json, plots and best/, a classifier directory."""
+    encoder: Path
+    """A released encoder or a teacher's directory."""
+    task: TaskSettings
+    """What to learn."""
+    train: FitSettings = FitSettings()
+    """Everything that is not searched."""
+    max_length: int | None = None
+    """Tokens kept of each example; the task's own by default."""
+    search: SearchSettings = SearchSettings()
+    """What is searched, and how."""
 
 
 class WidthSettings(Recipe):
@@ -220,10 +254,16 @@ class QatRecipe(Recipe):
 class ReportSettings(Recipe):
     """What is measured."""
 
-    repeats: int = 50
-    """Timed calls per figure."""
-    threads: int = 2
-    """Of one call."""
+    repeats: int = Field(50, ge=1)
+    """Timed calls of one text."""
+    batch_repeats: int = Field(10, ge=1)
+    """Timed calls of a larger batch."""
+    batch_sizes: tuple[int, ...] = (1, 32)
+    """Texts in one call."""
+    padded_length: int = Field(128, ge=8)
+    """Besides real lengths, every text padded to so many tokens."""
+    threads: tuple[int, ...] = (1, 2)
+    """Of one call; the last is that of the headline figure."""
 
 
 class ReportRecipe(Recipe):
@@ -266,30 +306,67 @@ class ServeRecipe(Recipe):
     """Time for the requests under way when the service is told to stop."""
 
 
+class TeacherSettings(Recipe):
+    """Learning from the logits of one of a compress recipe's references."""
+
+    reference: str
+    """Its name among `references`."""
+    temperature: float = Field(2.0, gt=0)
+    """Softens both distributions."""
+    alpha: float = Field(0.5, ge=0, le=1)
+    """Share of the teacher's loss; the labels have the rest."""
+
+
+class ChooseSettings(Recipe):
+    """Which of the student's forms is the product."""
+
+    allowed_loss: float = Field(1.0, ge=0)
+    """Accuracy points below the unpruned FP32 student that the quickest form may lie."""
+
+
 class CompressRecipe(Recipe):
     """`python -m finetune compress`."""
 
     output_dir: Path
     """Gets a directory per stage and model."""
     report_dir: Path | None = None
-    """Where report.json and report.png go; `output_dir` by default."""
+    """Where the report is copied to; it stays in `output_dir`/report too."""
     student: Path
-    """The released encoder that becomes the product."""
+    """The released encoder that becomes the product; without `train`, a classifier directory."""
     references: dict[str, Path] = Field(default_factory=dict)
     """Name to encoder directory: fine-tuned and reported for comparison, not compressed."""
     task: TaskSettings
     """What to learn."""
     max_length: int | None = None
     """Tokens kept of each example; the task's own by default."""
-    train: FitSettings = FitSettings()
-    """Fine-tuning, of references too unless `reference_epochs` says otherwise."""
+    train: FitSettings | None = FitSettings()
+    """Fine-tuning; null: student and references are fine-tuned already."""
     reference_epochs: dict[str, float] = Field(default_factory=dict)
     """Other numbers of epochs for some references."""
+    distil: TeacherSettings | None = None
+    """Optional teacher for the student's fine-tuning."""
     prune: WidthSettings | None = None
     """Optional pruning of heads and neurons."""
+    qat: FitSettings | None = None
+    """Training for INT8, which `quantise.mode: qat` needs."""
     quantise: QuantiseSettings | None = None
     """Optional INT8."""
     report: ReportSettings = ReportSettings()
     """What is measured at the end."""
+    choose: ChooseSettings = ChooseSettings()
+    """What the choice at the end allows."""
     examples: tuple[str, ...] = ()
-    """Sentences that the finished model classifies, to be looked at."""
+    """Sentences that the chosen model classifies, to be looked at."""
+
+    @model_validator(mode="after")
+    def _sections_fit(self):
+        if self.distil and self.distil.reference not in self.references:
+            raise ValueError(
+                f"distil.reference: {self.distil.reference!r} is not among references "
+                f"({', '.join(self.references) or 'none'})"
+            )
+        if self.quantise and (self.quantise.mode == "qat") != (self.qat is not None):
+            raise ValueError("quantise.mode: qat and the section qat go together")
+        if "student" in self.references:
+            raise ValueError("references: 'student' is the name of the student itself")
+        return self

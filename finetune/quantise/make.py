@@ -19,6 +19,10 @@ from finetune.settings import QuantiseRecipe, QuantiseSettings
 from finetune.tasks import open_task
 
 
+class LossTooLargeError(UserError):
+    """The INT8 model loses more accuracy than is allowed."""
+
+
 def make(recipe: QuantiseRecipe, directory: Path) -> None:
     """Fill `directory` with the INT8 form of `recipe.model`."""
     source, settings = Path(recipe.model), recipe.quantise
@@ -94,7 +98,7 @@ def gate(
     drop = 100 * (before - after)
     if settings.allowed_drop is not None and drop > settings.allowed_drop:
         table = "\n".join(f"  {row['relative_error']:8.4f}  {row['after']}" for row in errors)
-        raise UserError(
+        raise LossTooLargeError(
             f"INT8 loses {drop:.2f} points on dev, more than quantise.allowed_drop "
             f"({settings.allowed_drop:g}). Relative error by layer:\n{table}\n"
             "  Try per_channel: true, another calibration, more batches, or mode: dynamic or qat."

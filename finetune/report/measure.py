@@ -1,13 +1,36 @@
-"""Latency and throughput of a predictor's backend on batches of token ids."""
+"""Latency and throughput of a backend on batches of token ids, at several settings."""
 
 import time
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 
+from finetune.backends import open_backend
 from finetune.batches import Encoded
+from finetune.settings import ReportSettings
 
 
-def latencies(backend, batches: list[dict], repeats: int, warmup: int = 3) -> np.ndarray:
+def figures(directory: Path, data: Encoded, settings: ReportSettings) -> list[dict]:
+    """p50, p95 and texts/s for every thread count, batch size and way of padding."""
+    rows = []
+    for threads in settings.threads:
+        backend = open_backend(directory, threads)
+        for batch_size, length in product(settings.batch_sizes, (None, settings.padded_length)):
+            batches = batches_of(data, batch_size, length)
+            repeats = settings.repeats if batch_size == 1 else settings.batch_repeats
+            rows.append(
+                {
+                    "threads": threads,
+                    "batch": batch_size,
+                    "length": "real" if length is None else length,
+                    **summary(latencies(backend, batches, repeats), batch_size),
+                }
+            )
+    return rows
+
+
+def latencies(backend, batches: list[dict], repeats: int, warmup: int = 2) -> np.ndarray:
     """Milliseconds of each call, float64 [repeats]; calls go round the batches."""
     times = np.empty(repeats)
     for number in range(-warmup, repeats):
@@ -22,6 +45,8 @@ def latencies(backend, batches: list[dict], repeats: int, warmup: int = 3) -> np
 def batches_of(data: Encoded, batch_size: int, length: int | None, count: int = 16) -> list[dict]:
     """`count` batches of examples spread over the set, at real lengths or padded to `length`."""
     rows = np.linspace(0, len(data) - 1, batch_size * count).astype(int)
+    if length is not None and data.lengths.max() > length:
+        length = int(data.lengths.max())
     return [data.take(rows[i * batch_size : (i + 1) * batch_size], length) for i in range(count)]
 
 

@@ -1,0 +1,244 @@
+"""How much faster the product answers than BERT-base, stage by stage, on this machine.
+
+    python benchmarks/inference.py [--json FILE] [--report runs/demo/report.json]
+
+Random weights at the published sizes (speed does not depend on them): BERT-base 12 layers x 768
+against PP-MiniLM 6 x 768, its deployed form, width 3/4 and INT8; ONNX Runtime, 2 threads, batch 32.
+
+- ratio_padded_128: every text 128 tokens, the published protocol. Published there: 8.88, on a T4
+  with TensorRT and a fast tokenizer (PaddleNLP, model_compression/pp-minilm).
+- ratio_end_to_end: from iNEWS titles to labels. The peer is served the published way: PaddleNLP's
+  Python tokenizer, batches in arrival order, padded to their longest.
+- prune_drop_points, int8_drop_points: accuracy lost on held-out iNEWS, from a report that
+  `python -m finetune compress` wrote.
+
+Peer and ours alternate; medians are compared; the raw repeats are in the JSON.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.base.errors import UserError, command
+from data_pipeline.base.files import write_json
+from finetune.backends import OnnxBackend
+from finetune.batches import encode, pad
+from finetune.predict import Predictor
+from finetune.report.make import machine
+from finetune.settings import QuantiseSettings, TaskSettings
+from finetune.tasks import open_task
+
+HIDDEN, VOCAB, LABELS, BATCH, LENGTH, TITLES = 768, 21128, 3, 32, 128, 320
+PEER = "BERT-base FP32"
+STAGES = ("PP-MiniLM 6L FP32", "+ deployed form", "+ width 3/4", "+ INT8")
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the table, write JSON."""
+    arguments = parse(argv)
+    drops = accuracy_drops(arguments.report)
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        examples = open_task(TaskSettings(name="inews")).split("test")[:TITLES]
+        write_vocab(root / "vocab.txt")
+        build(root, examples, arguments.layers_scale)
+        padded = measure_padded(root, arguments)
+        texts = [example.text for example in examples]
+        end_to_end = measure_end_to_end(root, texts, arguments)
+    figures = {
+        "ratio_padded_128": ratio(padded, PEER, STAGES[-1]),
+        "ratio_end_to_end": ratio(end_to_end, PEER, STAGES[-1]),
+        **drops,
+    }
+    show(padded, end_to_end, figures)
+    if arguments.json:
+        settings = {key: str(value) for key, value in vars(arguments).items()}
+        raw = {"padded_128": padded, "end_to_end": end_to_end}
+        write_json(
+            arguments.json,
+            {"figures": figures, "machine": machine(), "settings": settings, "seconds": raw},
+        )
+    return 0
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--json", type=Path, help="write figures and raw repeats there")
+    parser.add_argument("--report", type=Path, default=Path("runs/demo/report.json"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument(
+        "--layers-scale", type=int, default=1, help="divide layer counts by this, for a quick try"
+    )
+    return parser.parse_args(argv)
+
+
+def accuracy_drops(report: Path) -> dict[str, float]:
+    """Points that width 3/4 and INT8 lose, from the rows of a compress run's report."""
+    try:
+        rows = json.loads(report.read_text(encoding="utf-8"))["models"]
+        accuracy = {row["name"]: 100 * row["accuracy"] for row in rows}
+        full = accuracy["student"]
+        return {
+            "prune_drop_points": round(full - accuracy["student-width-0.75"], 3),
+            "int8_drop_points": round(full - accuracy["student-int8"], 3),
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{report}: no report of a compress run ({error}); "
+            "run python -m finetune compress --config launch/recipes/demo/compress.yaml first"
+        ) from None
+
+
+def write_vocab(path: Path) -> None:
+    """A vocabulary of the published size: the characters of iNEWS titles and ASCII."""
+    titles = "".join(e.text for e in open_task(TaskSettings(name="inews")).split("train"))
+    characters = sorted(
+        {c for c in titles.lower() if not c.isspace()} | set(map(chr, range(33, 127)))
+    )
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    tokens += [f"##{c}" for c in characters if c.isascii()]
+    tokens += [f"[unused{i}]" for i in range(VOCAB - len(tokens))]
+    path.write_text("\n".join(tokens) + "\n", encoding="utf-8")
+
+
+def build(root: Path, examples: list, scale: int) -> None:
+    """One directory per stage, each with model.onnx; the product is a full deployable one."""
+    from data_pipeline.encode import WordPieceEncoder
+    from finetune import classifier
+    from finetune.deployed import Deployed
+    from finetune.quantise.make import calibration_batches, fuse, quantise_file
+
+    bert = random_classifier("BertModel", 12 // scale, "gelu")
+    to_onnx(bert, root / PEER)
+    mini = random_classifier("PPMiniLMModel", 6 // scale, "relu")
+    to_onnx(mini, root / STAGES[0])
+    to_onnx(Deployed(mini), root / STAGES[1])
+    classifier.resize(mini, [9] * (6 // scale), [2304] * (6 // scale))
+    mini.eval()
+    to_onnx(Deployed(mini), root / STAGES[2])
+    product = root / STAGES[3]
+    product.mkdir()
+    data = encode(WordPieceEncoder(root / "vocab.txt"), examples, LENGTH)
+    settings = QuantiseSettings(mode="dynamic", batches=4)
+    fuse(root / STAGES[2] / "model.onnx", root / "fused.onnx")
+    batches = calibration_batches(data, settings)
+    quantise_file(root / "fused.onnx", product / "model.onnx", settings, batches, product)
+    (product / "vocab.txt").write_bytes((root / "vocab.txt").read_bytes())
+    write_json(product / "labels.json", [str(label) for label in range(LABELS)])
+    write_json(product / "deploy.json", {"backend": "onnxruntime", "max_length": LENGTH})
+
+
+def random_classifier(architecture: str, layers: int, activation: str):
+    """A classifier of the published width with fresh weights."""
+    from finetune.classifier import Classifier
+    from pretrain.teacher import build_encoder
+
+    config = {
+        "architectures": [architecture],
+        "vocab_size": VOCAB,
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 12,
+        "intermediate_size": 4 * HIDDEN,
+        "hidden_act": activation,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "pad_token_id": 0,
+    }
+    model = Classifier(build_encoder(config), LABELS)
+    model.eval()
+    return model
+
+
+def to_onnx(layer, directory: Path) -> None:
+    """`directory`/model.onnx of a layer with the two usual inputs."""
+    from finetune import export
+
+    directory.mkdir()
+    export.save_static(layer, directory / "static")
+    export.to_onnx(directory / "static", directory / "model.onnx")
+
+
+def backend_of(root: Path, name: str, threads: int) -> OnnxBackend:
+    """The peer keeps ONNX Runtime's defaults, which serve it best."""
+    disabled = () if name == PEER else OnnxBackend.DISABLED
+    return OnnxBackend(root / name / "model.onnx", threads, disabled=disabled)
+
+
+def measure_padded(root: Path, arguments) -> dict[str, list[float]]:
+    """Seconds of one batch of full-length texts, by stage, in turns."""
+    ids = np.random.default_rng(0).integers(5, VOCAB, (BATCH, LENGTH))
+    types = np.zeros_like(ids)
+    names = (PEER, *STAGES)
+    calls = {n: partial(backend_of(root, n, arguments.threads).logits, ids, types) for n in names}
+    return in_turns(calls, arguments.repeats)
+
+
+def measure_end_to_end(root: Path, texts: list[str], arguments) -> dict[str, list[float]]:
+    """Seconds from TITLES texts to labels, peer and product in turns."""
+    from paddlenlp.transformers import BertTokenizer
+
+    tokenizer = BertTokenizer(str(root / "vocab.txt"))
+    peer = backend_of(root, PEER, arguments.threads)
+    ours = Predictor(root / STAGES[-1], arguments.threads, BATCH)
+
+    def published_way() -> list[int]:
+        labels: list[int] = []
+        for start in range(0, len(texts), BATCH):
+            rows = [
+                tokenizer(text, max_length=LENGTH, truncation=True)
+                for text in texts[start : start + BATCH]
+            ]
+            ids = pad([np.asarray(row["input_ids"]) for row in rows])
+            types = pad([np.asarray(row["token_type_ids"]) for row in rows])
+            labels += peer.logits(ids, types).argmax(-1).tolist()
+        return labels
+
+    calls = {PEER: published_way, STAGES[-1]: lambda: ours.predict(texts)}
+    return in_turns(calls, max(3, arguments.repeats // 2))
+
+
+def in_turns(calls: dict, repeats: int) -> dict[str, list[float]]:
+    """Every call once a round, so that a busy moment hits all; the first round is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(repeats + 1):
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], peer: str, ours: str) -> float:
+    """Of medians."""
+    return round(float(np.median(seconds[peer]) / np.median(seconds[ours])), 3)
+
+
+def show(padded: dict, end_to_end: dict, figures: dict) -> None:
+    """The table, each stage with its own factor."""
+    print(f"{'padded to 128, batch 32':28} {'seconds':>8} {'own factor':>11} {'in all':>7}")
+    before = PEER
+    for name, times in padded.items():
+        own, whole = ratio(padded, before, name), ratio(padded, PEER, name)
+        print(f"{name:28} {np.median(times):8.3f} {own:10.2f}x {whole:6.2f}x")
+        before = name
+    print(f"\n{f'{TITLES} titles, text to labels':28} {'seconds':>8}")
+    for name, times in end_to_end.items():
+        print(f"{name:28} {np.median(times):8.3f}")
+    print()
+    for name, value in figures.items():
+        print(f"{name}: {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""The report as one HTML file that needs nothing else."""
+
+import base64
+from html import escape
+from pathlib import Path
+
+from data_pipeline.base.files import write_atomically
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0; width: 100% }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: right }
+th:first-child, td:first-child { text-align: left }
+th { background: #f4f4f4 } img { max-width: 100% } footer { color: #777 }
+"""
+
+
+def write_page(report: dict, picture: Path, output: Path) -> None:
+    """`report` is what report.json holds; the picture is embedded."""
+    image = base64.b64encode(Path(picture).read_bytes()).decode()
+    machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
+    write_atomically(
+        output,
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        f"<title>{escape(report['task'])}: models compared</title><style>{STYLE}</style>"
+        f"<h1>{escape(report['task'])}: accuracy, latency, size</h1>"
+        f"<p>{report['examples']} held-out examples. Latency: {escape(report['latency_ms'])}.</p>"
+        f"{_summary(report['models'])}"
+        f"<img alt='accuracy against latency' src='data:image/png;base64,{image}'>"
+        f"<h2>Speed in full</h2>{_speed(report['models'])}"
+        f"<footer>{escape(machine)}</footer></html>\n",
+    )
+
+
+def _summary(models: list[dict]) -> str:
+    first = models[0]
+    rows = [
+        [
+            row["name"],
+            f"{100 * row['accuracy']:.2f}%",
+            f"{100 * row['macro_f1']:.2f}%",
+            f"{row['latency_ms']:.2f} ms",
+            f"{first['latency_ms'] / row['latency_ms']:.2f}x",
+            f"{row['size_mb']:.2f} MB",
+            f"{row['parameters']:,}",
+            row["precision"],
+        ]
+        for row in models
+    ]
+    heads = ["model", "accuracy", "macro-F1", "latency", f"against {first['name']}", "size"]
+    return _table([*heads, "parameters", "precision"], rows)
+
+
+def _speed(models: list[dict]) -> str:
+    rows = [
+        [
+            row["name"],
+            str(one["threads"]),
+            str(one["batch"]),
+            str(one["length"]),
+            f"{one['p50_ms']:.2f}",
+            f"{one['p95_ms']:.2f}",
+            f"{one['texts_per_s']:,.0f}",
+        ]
+        for row in models
+        for one in row["speed"]
+    ]
+    return _table(["model", "threads", "batch", "length", "p50 ms", "p95 ms", "texts/s"], rows)
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

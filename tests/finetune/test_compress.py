@@ -1,0 +1,163 @@
+"""All stages from one file: the rows, the choice, going on where it stopped, bad recipes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_pipeline.base import recipes
+from data_pipeline.base.errors import UserError
+from finetune import compress
+from finetune.__main__ import main
+from finetune.settings import ChooseSettings, CompressRecipe
+
+ROOT = Path(__file__).parents[2]
+RECIPES = ROOT / "launch" / "recipes"
+
+
+@pytest.fixture(scope="module")
+def values(workshop, encoder, task):
+    fit = {"epochs": 8, "batch_size": 16, "learning_rate": 3e-3, "dropout": 0.0}
+    return {
+        "output_dir": str(workshop / "compress"),
+        "report_dir": str(workshop / "compressed"),
+        "student": str(encoder),
+        "references": {"teacher": str(encoder)},
+        "task": task.model_dump(mode="json"),
+        "max_length": 16,
+        "train": fit,
+        "reference_epochs": {"teacher": 7},
+        "distil": {"reference": "teacher", "alpha": 0.5},
+        "prune": {"widths": [0.75], "fit": {**fit, "epochs": 1}},
+        "quantise": {"mode": "static", "batches": 4, "allowed_drop": 5.0},
+        "report": {"repeats": 3, "batch_repeats": 2, "padded_length": 32},
+        "examples": ["今晴是很好"],
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(values, workshop):
+    path = workshop / "compress.yaml"
+    path.write_text(yaml.safe_dump(values, allow_unicode=True))
+    assert main(["compress", "--config", str(path)]) == 0
+    return path
+
+
+def test_every_form_is_a_row(finished, workshop):
+    report = json.loads((workshop / "compressed" / "report.json").read_text())
+    assert [row["name"] for row in report["models"]] == [
+        "teacher",
+        "student",
+        "student-width-0.75",
+        "student-int8",
+        "student-width-0.75-int8",
+    ]
+    for row in report["models"]:
+        assert 0.5 <= row["accuracy"] <= 1
+        assert row["latency_ms"] > 0
+        assert row["size_mb"] > 0
+        settings = [(one["threads"], one["batch"], one["length"]) for one in row["speed"]]
+        assert sorted(settings, key=str) == sorted(
+            [(t, b, n) for t in (1, 2) for b in (1, 32) for n in ("real", 32)], key=str
+        )
+        assert all(one["p50_ms"] <= one["p95_ms"] for one in row["speed"])
+    sizes = {row["name"]: row["parameters"] for row in report["models"]}
+    assert sizes["student-width-0.75"] < sizes["student"] == sizes["student-int8"]
+
+
+def test_picture_and_page(finished, workshop):
+    assert (workshop / "compressed" / "report.png").read_bytes().startswith(b"\x89PNG")
+    page = (workshop / "compressed" / "report.html").read_text()
+    assert "data:image/png;base64," in page
+    assert "http" not in page  # nothing is fetched
+    assert "student-width-0.75-int8" in page
+
+
+def test_a_second_run_redoes_nothing(finished, capsys):
+    assert main(["compress", "--config", str(finished), "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "written in" not in shown.err
+    chosen = json.loads(shown.out)["made"]["chosen"]
+    assert chosen["name"].startswith("student")
+    assert "quickest of" in chosen["why"]
+
+
+def test_a_changed_setting_redoes_what_depends_on_it(finished, capsys):
+    overrides = ["--quantise.calibration", "KL", "--report.repeats", "2"]
+    assert main(["compress", "--config", str(finished), *overrides]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert {line.split(":")[0] for line in lines if "written in" in line} == {"quantise", "report"}
+
+
+def test_the_choice_is_the_quickest_within_the_allowed_loss():
+    def row(name, accuracy, latency):
+        return {
+            "name": name,
+            "accuracy": accuracy,
+            "latency_ms": latency,
+            "size_mb": 1.0,
+            "directory": name,
+        }
+
+    rows = [
+        row("teacher", 0.95, 0.1),
+        row("student", 0.90, 4.0),
+        row("student-width-0.75", 0.895, 3.0),
+        row("student-int8", 0.893, 2.0),
+        row("student-width-0.75-int8", 0.85, 1.0),
+    ]
+    assert compress.choose(rows, ChooseSettings(allowed_loss=1.0))["name"] == "student-int8"
+    assert compress.choose(rows, ChooseSettings(allowed_loss=0.0))["name"] == "student"
+    assert "-5.00 points" in compress.choose(rows, ChooseSettings(allowed_loss=5.0))["why"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"distil": {"reference": "techer"}}, "'techer' is not among references"),
+        ({"quantise": {"mode": "qat"}}, "go together"),
+        ({"quantize": {}}, "did you mean 'quantise'"),
+        ({"train": {"epoch": 1}}, "did you mean 'epochs'"),
+        ({"prune": {"widths": ["wide"]}}, r"prune\.widths"),
+        ({"references": {"student": "x"}, "distil": None}, "the name of the student itself"),
+    ],
+)
+def test_bad_recipes_are_refused_before_anything_runs(change, message, values):
+    with pytest.raises(UserError, match=message):
+        recipes.check(CompressRecipe, {**values, **change}, "test")
+
+
+@pytest.mark.parametrize("name", ["demo", "ppminilm-6l-768h"])
+def test_the_shipped_recipes_are_valid(name):
+    assert recipes.load(CompressRecipe, RECIPES / name / "compress.yaml").student
+
+
+def test_demo_and_published_recipes_differ_in_values_only():
+    def keys(values, prefix=""):
+        found = set()
+        for key, value in values.items():
+            found.add(prefix + key)
+            if isinstance(value, dict):
+                found |= keys(value, f"{prefix}{key}.")
+        return found
+
+    one, other = (
+        keys(recipes.read_yaml(RECIPES / name / "compress.yaml"))
+        for name in ("demo", "ppminilm-6l-768h")
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize("command", ["", "train", "compress", "predict", "serve"])
+def test_help_imports_nothing_heavy(command):
+    code = (
+        "import sys\nfrom finetune.__main__ import parser\n"
+        f"try:\n    parser().parse_args({[*command.split(), '--help']!r})\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'paddle', 'paddlenlp', 'onnxruntime', 'matplotlib', 'fastapi', 'optuna'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
