@@ -28,8 +28,8 @@ classifier = PPMiniLMForSequenceClassification.from_pretrained("{name}", num_cla
 
 ## What is not trained
 
-Relations of layer {layer} reach its Q, K and V projections and everything below, and nothing after
-them. These weights are as they were initialised, and are meant to be trained by fine-tuning:
+{reach} These weights are as they were initialised (normal, standard deviation
+{initializer_range}; biases 0, norms 1), and are meant to be trained by fine-tuning:
 
 {untrained}
 
@@ -44,13 +44,27 @@ them. These weights are as they were initialised, and are meant to be trained by
 """
 
 
+SHOWN = ("num_hidden_layers", "hidden_size", "initializer_range")
+WITHOUT_HIDDEN = (
+    "Relations of layer {layer} reach its Q, K and V projections and everything below, and "
+    "nothing after them."
+)
+WITH_HIDDEN = (
+    "Relations of layer {layer}, of its Q, K and V and of what it puts out, reach everything up "
+    "to that layer, and nothing after it."
+)
+
+
 def model_card(facts: dict) -> str:
     """Markdown for the facts of `pretrain.release.release`."""
     recipe = facts["recipe"]
     losses = {k: v for k, v in facts["metrics"].items() if k.startswith("loss/")}
     return CARD.format(
         **{k: facts[k] for k in ("name", "steps", "data_fingerprint", "vocab_sha256")},
-        **{k: recipe["student"][k] for k in ("num_hidden_layers", "hidden_size", "layer")},
+        **{k: recipe["student"][k] for k in SHOWN},
+        reach=(WITH_HIDDEN if recipe["relations"]["hidden"] else WITHOUT_HIDDEN).format(
+            layer=recipe["student"]["layer"]
+        ),
         millions=facts["parameters"] / 1e6,
         total_steps=recipe["optimizer"]["total_steps"],
         samples_seen=facts["steps"] * recipe["batch"]["global_batch_size"],

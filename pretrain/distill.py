@@ -5,54 +5,39 @@ import paddle
 from paddle import Tensor, nn
 
 from data_pipeline.loader import Batch
+from pretrain.engine import Engine
 from pretrain.recipe import Relations
-from pretrain.relations import qkv_at, relation_loss
+from pretrain.relations import relation_loss, states_at
 
 
 class Distillation(nn.Layer):
     """Holds the student as its only sublayer; the teacher stands outside, so that it is neither
     wrapped for data parallelism, nor trained, nor saved."""
 
-    def __init__(
-        self,
-        student: nn.Layer,
-        teacher: nn.Layer,
-        student_layer: int,
-        teacher_layer: int,
-        relations: Relations,
-    ):
+    def __init__(self, student: nn.Layer, teacher: Engine, layer: int, relations: Relations):
         super().__init__()
-        self.encoder = student
-        self.student_layer, self.teacher_layer = student_layer, teacher_layer
-        self.relations = relations
+        self.encoder, self.teacher, self.layer = student, teacher, layer
+        self.relations, self.with_hidden = relations, relations.hidden > 0
         self.terms: dict[str, Tensor] = {}
-        teacher.eval()
-        for parameter in teacher.parameters():
-            parameter.stop_gradient = True
-        self._teacher = (teacher,)  # in a tuple, Paddle does not register it as a sublayer
 
-    @paddle.no_grad()
     def prepare(self, batch: Batch, random: np.random.Generator) -> list[Tensor]:
-        """Run the teacher: [input_ids, attention_mask, teacher's Q, K, V]. `random` is not used."""
+        """Run the teacher: [input_ids, attention_mask, its Q, K, V (and H)]. `random` is unused."""
         self.group_size = batch.relation_group_size
-        input_ids, mask = paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.attention_mask)
-        return [input_ids, mask, *qkv_at(self._teacher[0], input_ids, mask, self.teacher_layer)]
+        states = self.teacher(batch.input_ids, batch.attention_mask)
+        return [paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.attention_mask), *states]
 
-    def forward(self, input_ids: Tensor, mask: Tensor, *teacher_qkv: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, mask: Tensor, *teacher_states: Tensor) -> Tensor:
         """The loss of a micro-batch; its parts are left in `terms`, detached."""
-        student_qkv = qkv_at(self.encoder, input_ids, mask, self.student_layer)
+        states = states_at(self.encoder, input_ids, mask, self.layer, self.with_hidden)
+        settings = self.relations
         losses = {
             name: relation_loss(
-                student,
-                teacher,
-                mask,
-                self.relations.heads,
-                self.group_size,
-                self.relations.alpha,
-                self.relations.beta,
+                *pair, mask, settings.heads, self.group_size, settings.alpha, settings.beta
             )
-            for name, student, teacher in zip("qkv", student_qkv, teacher_qkv, strict=True)
+            for name, *pair in zip("qkvh", states, teacher_states, strict=False)
         }
-        total = sum(losses.values())
+        total = losses["q"] + losses["k"] + losses["v"]
+        if self.with_hidden:
+            total = total + settings.hidden * losses["h"]
         self.terms = {name: loss.detach() for name, loss in {"total": total, **losses}.items()}
         return total

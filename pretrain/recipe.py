@@ -80,6 +80,9 @@ class Teacher(Recipe):
     """Directory with config.json, model.safetensors and vocab.txt."""
     layer: int = Field(ge=1)
     """Layer whose Q, K and V are learned, counted from 1 (20 of 24 in the published recipe)."""
+    engine: Literal["dynamic", "static", "onnx", "onnx_int8"] = "dynamic"
+    """What runs it: Paddle, Paddle's compiled graph, or ONNX Runtime on the CPU. All but onnx_int8
+    compute the same numbers; how far off INT8 relations are is said at the start."""
 
 
 class Student(EncoderSizes):
@@ -113,6 +116,9 @@ class Relations(Recipe):
     """Weight of the relation between heads."""
     beta: float = Field(1.0, ge=0, le=1)
     """Weight of the relation between samples; the rest goes to the relation between tokens."""
+    hidden: float = Field(0.0, ge=0)
+    """Weight of a fourth relation H, of what the layers put out, beside 1 each for Q, K and V. It
+    trains the part of the student's layer that they do not reach; 0 in the published recipe."""
 
     @model_validator(mode="after")
     def _weights(self):

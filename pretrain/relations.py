@@ -33,11 +33,19 @@ def qkv_at(encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: 
     Returns:
         (q, k, v), each [B, L, hidden size].
     """
+    return states_at(encoder, input_ids, attention_mask, layer, with_hidden=False)
+
+
+def states_at(
+    encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: int, with_hidden: bool
+):
+    """`qkv_at`, and with `with_hidden` also what the layer puts out, [B, L, hidden size]."""
     below, block = hidden_below(encoder, input_ids, attention_mask, layer)
+    attention, inner = block.self_attn, below
     if block.normalize_before:
-        below = block.norm1(below)
-    attention = block.self_attn
-    return attention.q_proj(below), attention.k_proj(below), attention.v_proj(below)
+        inner = block.norm1(below)
+    qkv = attention.q_proj(inner), attention.k_proj(inner), attention.v_proj(inner)
+    return (*qkv, block(below, attention_bias(attention_mask))) if with_hidden else qkv
 
 
 def hidden_below(encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: int):

@@ -48,7 +48,7 @@ def release(run: Path, output: Path, untrained: bool = False) -> dict:
         raise UserError(f"{run}: no complete checkpoint; train it first with pretrain/run.py")
     state = found.state()
     student = initial_student(recipe)
-    frozen = freeze_unreached(student, recipe.student.layer)
+    frozen = freeze_unreached(student, recipe.student.layer, recipe.relations.hidden > 0)
     if not untrained:
         tensors = weights.read(found.path / "model.safetensors")
         own = {

@@ -21,12 +21,17 @@ def train(recipe: DistillRecipe) -> int:
 
     world = parallel.start()
     manifest = Manifest.read(recipe.data.shards)
-    return fit(build(recipe, manifest), recipe, manifest, world)
+    objective = build(recipe, manifest)
+    if recipe.teacher.engine == "onnx_int8" and world.rank == 0:
+        error = engine_error(recipe)
+        print(f"teacher.engine onnx_int8: its relations are {error:.2g} from the exact ones (KL)")
+    return fit(objective, recipe, manifest, world)
 
 
 def build(recipe: DistillRecipe, manifest):
     """The objective of a recipe, with the student's initial weights."""
     from pretrain.distill import Distillation
+    from pretrain.engine import open_engine
     from pretrain.student import build_student, freeze_unreached, seed_everything
     from pretrain.teacher import load_encoder
 
@@ -34,9 +39,32 @@ def build(recipe: DistillRecipe, manifest):
     teacher = load_encoder(recipe.teacher.path)
     seed_everything(recipe.seed)  # the student's weights do not depend on the teacher's size
     student = build_student(recipe.student, manifest, teacher)
-    freeze_unreached(student, recipe.student.layer)
-    return Distillation(
-        student, teacher, recipe.student.layer, recipe.teacher.layer, recipe.relations
+    with_hidden = recipe.relations.hidden > 0
+    freeze_unreached(student, recipe.student.layer, with_hidden)
+    engine = open_engine(recipe.teacher.engine, teacher, recipe.teacher.layer, with_hidden)
+    return Distillation(student, engine, recipe.student.layer, recipe.relations)
+
+
+def engine_error(recipe: DistillRecipe) -> float:
+    """`engine.relation_error` of the recipe's engine, on the first relation group of the shards."""
+    from data_pipeline.loader import Loader
+    from data_pipeline.order import OrderSettings
+    from pretrain.engine import open_engine, relation_error
+    from pretrain.teacher import load_encoder
+
+    size = recipe.batch.relation_group_size
+    settings = OrderSettings(relation_group_size=size, global_batch_size=size)
+    batch = next(iter(Loader(recipe.data.shards, settings, workers=0)))[0]
+    teacher = load_encoder(recipe.teacher.path)
+    exact, found = (
+        open_engine(kind, teacher, recipe.teacher.layer, recipe.relations.hidden > 0)(
+            batch.input_ids, batch.attention_mask
+        )
+        for kind in ("dynamic", recipe.teacher.engine)
+    )
+    relations = recipe.relations
+    return relation_error(
+        exact, found, batch.attention_mask, relations.heads, size, relations.alpha, relations.beta
     )
 
 

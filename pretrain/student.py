@@ -31,7 +31,8 @@ def build_student(sizes: Student, manifest: Manifest, teacher: nn.Layer | None =
 def copy_layers(student: nn.Layer, teacher: nn.Layer, layers: tuple[int, ...]) -> None:
     """Copy the embeddings and the named teacher layers (from 1) into the student's, in order.
 
-    UserError when shapes differ: copying needs the same width, heads, feed-forward and vocabulary.
+    Of positions and segments the student takes as many as it has. UserError when other shapes
+    differ: copying needs the same width, heads, feed-forward and vocabulary.
     """
     pairs = [(student.embeddings, teacher.embeddings)]
     pairs += [
@@ -41,21 +42,25 @@ def copy_layers(student: nn.Layer, teacher: nn.Layer, layers: tuple[int, ...]) -
     for own, other in pairs:
         source = other.state_dict()
         for name, parameter in own.state_dict().items():
-            if list(source[name].shape) != list(parameter.shape):
+            value = source[name]
+            if name.startswith(("position_", "token_type_")):
+                value = value[: len(parameter)]
+            if list(value.shape) != list(parameter.shape):
                 raise UserError(
-                    f"student.from_teacher_layers: {name} is {list(source[name].shape)} in the "
-                    f"teacher and {list(parameter.shape)} in the student; copying needs equal sizes"
+                    f"student.from_teacher_layers: {name} is {list(value.shape)} in the teacher "
+                    f"and {list(parameter.shape)} in the student; copying needs equal sizes"
                 )
-            parameter.set_value(source[name])
+            parameter.set_value(value)
 
 
-def freeze_unreached(student: nn.Layer, layer: int) -> list[str]:
+def freeze_unreached(student: nn.Layer, layer: int, with_hidden: bool) -> list[str]:
     """Freeze what relations of layer number `layer` send no gradient to; return the names.
 
-    That is everything above the layer, the pooler, and all of the layer itself that comes after its
-    Q, K and V projections. It keeps its initial values, and costs no optimiser state.
+    That is everything above the layer, the pooler, and, without the relation H, all of the layer
+    itself that comes after its Q, K and V projections. It keeps its initial values, and costs no
+    optimiser state.
     """
-    reached = {f"encoder.layers.{index}." for index in range(layer - 1)}
+    reached = {f"encoder.layers.{index}." for index in range(layer if with_hidden else layer - 1)}
     reached |= {f"encoder.layers.{layer - 1}.self_attn.{x}_proj." for x in "qkv"}
     if student.encoder.layers[layer - 1].normalize_before:
         reached.add(f"encoder.layers.{layer - 1}.norm1.")

@@ -1,7 +1,9 @@
 """Encoders from directories: PaddleNLP's and Hugging Face's, by what their config.json says."""
 
 import json
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,23 @@ from data_pipeline.base.errors import UserError
 from pretrain import weights
 
 FAMILIES = ("PPMiniLM", "Roberta", "Bert", "Ernie")
+# "BertModel", "BertForMaskedLM", "bert"; not "BertJapaneseModel", "ErnieMModel" or "bert_japanese".
+FAMILY = re.compile(rf"(?i:({'|'.join(FAMILIES)}))(Model|LMHeadModel|For[A-Z]\w*)?")
+
+WHAT_A_DIRECTORY_HOLDS = "an encoder directory holds config.json, model.safetensors and vocab.txt"
+ON_HUGGING_FACE = {
+    "roberta-wwm-ext-large": "hfl/chinese-roberta-wwm-ext-large",
+    "roberta-wwm-ext": "hfl/chinese-roberta-wwm-ext",
+    "bert-base-chinese": "google-bert/bert-base-chinese",
+}
+
+SIZES = (
+    *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
+    *("vocab_size", "max_position_embeddings", "type_vocab_size"),
+)
+MUST_BE = {"hidden_act": ("gelu", "relu"), "position_embedding_type": ("absolute", None)}
+# Hugging Face leaves out of a config.json what it takes for granted; PaddleNLP's defaults differ.
+HUGGING_FACE_DEFAULTS = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 
 # Hugging Face's name of a tensor, and PaddleNLP's. Linear weights are stored transposed there.
 FROM_HUGGING_FACE = (
@@ -30,16 +49,24 @@ FROM_HUGGING_FACE = (
 )
 
 
-def load_encoder(directory: Path | str) -> nn.Layer:
-    """The encoder in a directory (config.json and safetensors), in evaluation mode.
+def load_encoder(directory: Path | str, file: str = weights.WEIGHTS) -> nn.Layer:
+    """The encoder in a directory (config.json and weights), in evaluation mode.
 
     Hugging Face directories are converted in memory; heads on top of the encoder are left out, and
-    a pooler that is not stored is zero (relations never use it). UserError when a part is missing.
+    a pooler that is not stored is zero (relations never use it). `file` names the weights; see
+    `weights.read` for what it may be. UserError when a part is missing.
     """
-    directory = Path(directory)
+    directory = locate(directory)
     config = read_config(directory)
+    tensors = weights.read(directory, file)
+    if is_hugging_face(tensors):
+        config = {**HUGGING_FACE_DEFAULTS, **config}
     encoder = build_encoder(config, str(directory))
-    tensors = encoder_tensors(weights.read(directory), encoder.base_model_prefix)
+    if is_hugging_face(tensors):  # PaddleNLP's ERNIE takes 1e-12 whatever its configuration says
+        for layer in encoder.sublayers():
+            if isinstance(layer, nn.LayerNorm):
+                layer._epsilon = float(config["layer_norm_eps"])
+    tensors = encoder_tensors(tensors, encoder.base_model_prefix)
     for name, parameter in encoder.state_dict().items():
         if name.startswith("pooler.") and name not in tensors:
             tensors[name] = np.zeros(parameter.shape, np.float32)
@@ -48,9 +75,16 @@ def load_encoder(directory: Path | str) -> nn.Layer:
     return encoder
 
 
+def locate(name: Path | str) -> Path:
+    """The directory of that name, or where PaddleNLP keeps the model of that name."""
+    home = Path(os.environ.get("PPNLP_HOME") or Path.home() / ".paddlenlp")
+    kept = home / "models" / name
+    return kept if not Path(name).is_dir() and kept.is_dir() else Path(name)
+
+
 def read_config(directory: Path | str) -> dict:
     """The config.json of an encoder directory; UserError says what to do when there is none."""
-    directory = Path(directory)
+    directory = locate(directory)
     if not directory.is_dir():
         raise UserError(how_to_get(str(directory)))
     try:
@@ -64,22 +98,18 @@ def read_config(directory: Path | str) -> dict:
     return config
 
 
-WHAT_A_DIRECTORY_HOLDS = "an encoder directory holds config.json, model.safetensors and vocab.txt"
-
-
 def how_to_get(name: str) -> str:
     """What to type where there is a network, for a model that is not on this disk."""
-    known = {
-        "roberta-wwm-ext-large": "hfl/chinese-roberta-wwm-ext-large",
-        "roberta-wwm-ext": "hfl/chinese-roberta-wwm-ext",
-        "bert-base-chinese": "google-bert/bert-base-chinese",
-    }
     short = name.rstrip("/").rsplit("/", 1)[-1]
-    hub = known.get(short, name if "/" in name else f"ORGANISATION/{name}")
+    hub = ON_HUGGING_FACE.get(short, name if "/" in name else f"ORGANISATION/{name}")
     return (
         f"{name}: no such directory, and nothing is downloaded from here.\n"
-        f"  Where there is a network: huggingface-cli download {hub} "
-        f"config.json model.safetensors vocab.txt --local-dir {short}\n"
+        f"  Where there is a network, from Hugging Face: huggingface-cli download {hub} "
+        f"config.json model.safetensors vocab.txt --local-dir models/{short}\n"
+        '  or from PaddleNLP: python -c "from paddlenlp.transformers import AutoModel, '
+        f"AutoTokenizer; n, d = '{name}', 'models/{short}'; "
+        "AutoModel.from_pretrained(n).save_pretrained(d, safe_serialization=True); "
+        'AutoTokenizer.from_pretrained(n).save_pretrained(d)"\n'
         f"  Copy the directory to this machine and give its path, for example "
         f"--teacher.path models/{short}\n"
         f"  {WHAT_A_DIRECTORY_HOLDS[0].upper()}{WHAT_A_DIRECTORY_HOLDS[1:]}."
@@ -89,13 +119,18 @@ def how_to_get(name: str) -> str:
 def family_of(config: dict, where: str) -> str:
     """`PPMiniLM`, `Roberta`, `Bert` or `Ernie`, from `architectures`, `init_class` or `model_type`.
 
-    RoBERTa-wwm names itself BERT in its config.json, and that is what it is.
+    RoBERTa-wwm names itself BERT in its Hugging Face config.json, and that is what it is. So it is
+    under PaddleNLP's name too: PaddleNLP 2.8's RobertaModel counts positions from the padding id
+    + 1, as fairseq's RoBERTa does, but RoBERTa-wwm was trained with positions from 0.
     """
-    said = [*config.get("architectures", ()), config.get("init_class"), config.get("model_type")]
-    for name in filter(None, said):
-        for family in FAMILIES:
-            if str(name).lower().startswith(family.lower()):
-                return family
+    said = config.get("architectures")
+    said = [*said] if isinstance(said, list) else [said]
+    for name in (*said, config.get("init_class"), config.get("model_type")):
+        found = FAMILY.fullmatch(name) if isinstance(name, str) else None
+        if found:
+            family = next(known for known in FAMILIES if known.lower() == found[1].lower())
+            is_wwm = family == "Roberta" and config.get("pad_token_id", 0) == 0
+            return "Bert" if is_wwm else family
     raise UserError(
         f"{where}/config.json: architectures {config.get('architectures')} is none of "
         + ", ".join(f"{family}Model" for family in FAMILIES)
@@ -103,12 +138,39 @@ def family_of(config: dict, where: str) -> str:
 
 
 def build_encoder(config: dict, where: str = "config") -> nn.Layer:
-    """An encoder of the sizes in `config` with fresh weights."""
+    """An encoder of the sizes in `config` with fresh weights. UserError for what cannot be one."""
     import paddlenlp.transformers as library
 
-    model = getattr(library, f"{family_of(config, where)}Model")
+    family = family_of(config, where)
+    problems = config_problems(config)
+    if problems:
+        raise UserError("\n".join(f"{where}/config.json: {problem}" for problem in problems))
+    model = getattr(library, f"{family}Model")
     known = model.config_class()
     return model(model.config_class(**{k: v for k, v in config.items() if hasattr(known, k)}))
+
+
+def config_problems(config: dict) -> list[str]:
+    """What a config.json asks for that these encoders do not do, each with what would be valid."""
+    found = []
+    for name in SIZES:
+        value = config.get(name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            found.append(f"{name} {value!r} is not a number of 1 or more")
+    if not found and config.get("hidden_size", 768) % config.get("num_attention_heads", 12):
+        found.append(
+            f"hidden_size {config.get('hidden_size', 768)} is not a multiple of "
+            f"num_attention_heads {config.get('num_attention_heads', 12)}"
+        )
+    for name, valid in MUST_BE.items():
+        if config.get(name, valid[0]) not in valid:
+            found.append(f"{name} {config[name]!r} is not among {', '.join(map(repr, valid))}")
+    return found
+
+
+def is_hugging_face(tensors: Iterable[str]) -> bool:
+    """Whether these are Hugging Face's names of an encoder's tensors."""
+    return any(re.search(r"encoder\.layer\.\d", name) for name in tensors)
 
 
 def encoder_tensors(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -116,7 +178,7 @@ def encoder_tensors(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np
 
     `prefix` is what PaddleNLP puts before them in models with a head ("bert", "ppminilm", ...).
     """
-    if any(re.search(r"encoder\.layer\.\d", name) for name in tensors):
+    if is_hugging_face(tensors):
         return dict(filter(None, map(_from_hugging_face, tensors.items())))
     found = {name.removeprefix(f"{prefix}."): value for name, value in tensors.items()}
     return {

@@ -1,0 +1,137 @@
+"""A truncated encoder as an ONNX graph, written node by node from its weights.
+
+From the embeddings to one layer's Q, K and V and nothing further, with ONNX Runtime's fused
+operators (com.microsoft): attention with a padding mask, residual plus layer norm, and, for INT8,
+products whose activations are quantised as they come.
+"""
+
+import numpy as np
+from paddle import nn
+
+from data_pipeline.base.errors import UserError
+
+MICROSOFT = "com.microsoft"
+OPSET, MICROSOFT_OPSET, IR_VERSION = 17, 1, 8
+
+
+class GraphWriter:
+    """Nodes and constants in the order of their making."""
+
+    def __init__(self, int8: bool, hidden_act: str):
+        self.int8, self.hidden_act = int8, hidden_act
+        self.nodes, self.constants = [], []
+
+    def constant(self, value: np.ndarray) -> str:
+        """Name of a constant."""
+        from onnx import numpy_helper
+
+        name = f"constant.{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(self, kind: str, inputs: list[str], outputs: int = 1, domain: str = "", **attributes):
+        """Name of the output, or names of the outputs, of one more node."""
+        from onnx import helper
+
+        names = [f"{kind}.{len(self.nodes)}.{index}" for index in range(outputs)]
+        self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def linear(self, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
+        """x @ weight + bias; weight: [in, out]. INT8 weights have one scale a column."""
+        if not self.int8:
+            product = self.node("MatMul", [x, self.constant(weight)])
+            return self.node("Add", [product, self.constant(bias)])
+        scale = np.maximum(np.abs(weight).max(axis=0) / 127, 1e-10).astype(np.float32)
+        values = np.clip(np.round(weight / scale), -127, 127).astype(np.int8)
+        arrays = (values, scale, np.zeros(len(scale), np.int8), bias)
+        names = [self.constant(array) for array in arrays]
+        return self.node("DynamicQuantizeMatMul", [x, *names], domain=MICROSOFT)
+
+    def activation(self, x: str) -> str:
+        """ReLU, or GELU by the error function."""
+        if self.hidden_act == "relu":
+            return self.node("Relu", [x])
+        return self.node("Gelu", [x], domain=MICROSOFT)
+
+    def residual_norm(self, x: str, residual: str, norm: nn.LayerNorm) -> str:
+        """Layer norm of x + residual."""
+        weights = [self.constant(w.numpy()) for w in (norm.weight, norm.bias)]
+        return self.node(
+            "SkipLayerNormalization",
+            [x, residual, *weights],
+            domain=MICROSOFT,
+            epsilon=float(norm._epsilon),
+        )
+
+
+def write_block(graph: GraphWriter, block: nn.TransformerEncoderLayer, hidden: str) -> str:
+    """One whole layer: attention, feed-forward, both with residual and norm."""
+    attention = block.self_attn
+    q, k, v = project(graph, attention, hidden)
+    context = graph.node(
+        "MultiHeadAttention", [q, k, v, "", "mask"], domain=MICROSOFT, num_heads=attention.num_heads
+    )
+    context = graph.linear(context, *arrays_of(attention.out_proj))
+    hidden = graph.residual_norm(context, hidden, block.norm1)
+    inner = graph.activation(graph.linear(hidden, *arrays_of(block.linear1)))
+    return graph.residual_norm(graph.linear(inner, *arrays_of(block.linear2)), hidden, block.norm2)
+
+
+def project(graph: GraphWriter, attention: nn.MultiHeadAttention, hidden: str) -> list[str]:
+    """Q, K and V, as one product with the three weights side by side."""
+    weights, biases = zip(*(arrays_of(getattr(attention, f"{x}_proj")) for x in "qkv"), strict=True)
+    joined = graph.linear(hidden, np.concatenate(weights, axis=1), np.concatenate(biases))
+    return graph.node("Split", [joined], outputs=3, axis=2)
+
+
+def arrays_of(linear: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
+    """Weight [in, out] and bias [out]."""
+    return linear.weight.numpy(), linear.bias.numpy()
+
+
+def build(encoder: nn.Layer, layer: int, with_hidden: bool, int8: bool) -> bytes:
+    """The serialised model.
+
+    Inputs: `embedded` float32 [B, L, hidden size], what the encoder's embeddings give; `mask` int32
+    [B, L], 1 for a token. Outputs: Q, K, V of layer number `layer` (from 1) and, if asked for,
+    what the layer puts out, each [B, L, hidden size].
+    """
+    from onnx import TensorProto, helper
+
+    blocks = list(encoder.encoder.layers)[:layer]
+    if any(block.normalize_before for block in blocks):
+        raise UserError(
+            "teacher.engine: encoders that normalise first need engine dynamic or static"
+        )
+    act = encoder.config.hidden_act
+    if act not in ("relu", "gelu"):
+        raise UserError(f"teacher.engine: activation {act!r} needs engine dynamic or static")
+    graph, hidden = GraphWriter(int8, act), "embedded"
+    for block in blocks[:-1]:
+        hidden = write_block(graph, block, hidden)
+    outputs = project(graph, blocks[-1].self_attn, hidden)
+    if with_hidden:
+        outputs = [*outputs, write_block(graph, blocks[-1], hidden)]
+    width = encoder.config.hidden_size
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "truncated_encoder",
+            [
+                helper.make_tensor_value_info("embedded", TensorProto.FLOAT, ["B", "L", width]),
+                helper.make_tensor_value_info("mask", TensorProto.INT32, ["B", "L"]),
+            ],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", "L", width])
+                for name in outputs
+            ],
+            graph.constants,
+        ),
+        opset_imports=[
+            helper.make_opsetid("", OPSET),
+            helper.make_opsetid(MICROSOFT, MICROSOFT_OPSET),
+        ],
+        ir_version=IR_VERSION,
+    )
+    return model.SerializeToString()
