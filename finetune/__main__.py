@@ -4,6 +4,10 @@ import argparse
 import importlib
 import json
 import sys
+from pathlib import Path
+
+if not __package__:  # started by its path, as paddle.distributed.launch does: this folder's modules
+    sys.path[0] = str(Path(__file__).parents[1])  # must not be found under their bare names
 
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError, command

@@ -124,7 +124,7 @@ def load(directory: Path | str) -> Stored:
     model = Classifier(encoder, len(labels))
     resize(model, config.get("kept_heads"), config.get("kept_ffn"))
     prefix = encoder.base_model_prefix
-    tensors = weights.read(directory / "model.safetensors")
+    tensors = weights.read(directory)
     weights.load_into(
         model, {_own_name(name, prefix): value for name, value in tensors.items()}, str(directory)
     )

@@ -7,6 +7,7 @@ import numpy as np
 import paddle
 
 from data_pipeline.base.progress import Progress
+from finetune import ranks
 from finetune.batches import Encoded, shuffled
 from finetune.settings import FitSettings
 
@@ -43,7 +44,8 @@ def fit(
     stay, as a schedule that ends in its most pruned state needs. `on_evaluation` may raise to
     end the run.
     """
-    paddle.seed(settings.seed)
+    world = ranks.join()
+    paddle.seed(settings.seed + world.rank)  # dropout differs, weights are there already
     total = max(1, round(settings.epochs * np.ceil(len(data) / settings.batch_size)))
     every = settings.evaluate_every or max(1, int(np.ceil(len(data) / settings.batch_size / 2)))
     optimizer, schedule = _optimizer(model, settings, total)
@@ -51,9 +53,10 @@ def fit(
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     model.train()
-    with Progress(label, total, "step") as progress:
-        for step, batch in enumerate(_batches(data, settings, total), 1):
-            losses.append(backward(batch))
+    with Progress(label, total, "step", quiet=world.rank > 0) as progress:
+        for step, rows in enumerate(_batches(data, settings, total), 1):
+            losses.append(backward(_tensors(data.take(world.mine(rows)))))
+            world.average(model.parameters(), world.share(rows))
             optimizer.step()
             optimizer.clear_grad()
             schedule.step()
@@ -89,16 +92,19 @@ def set_dropout(model, probability: float) -> None:
 
 
 def _batches(data: Encoded, settings: FitSettings, total: int):
-    """`total` batches of tensors, epoch after epoch."""
+    """Rows of `total` batches, epoch after epoch."""
     done, epoch = 0, 0
     while done < total:
         for rows in shuffled(data.lengths, settings.batch_size, settings.seed + epoch):
             if done == total:
                 return
-            batch = data.take(rows)
-            yield {name: paddle.to_tensor(value) for name, value in batch.items()}
+            yield rows
             done += 1
         epoch += 1
+
+
+def _tensors(batch: dict) -> dict:
+    return {name: paddle.to_tensor(value) for name, value in batch.items()}
 
 
 def _optimizer(model, settings: FitSettings, total: int):

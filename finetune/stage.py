@@ -10,6 +10,7 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, write_json
 from data_pipeline.base.recipes import Recipe, differences
+from finetune import ranks
 
 RECORD = "stage.json"  # written last: a directory without it is not finished
 
@@ -35,11 +36,15 @@ def once(
             _say(f"{name}: {directory} is finished already")
             return False
         _say(f"{name}: making {directory} anew, since " + "; ".join(changed)[:300])
-    temporary = directory.with_name(f".{directory.name}.making")
+    rank = ranks.current().rank
+    temporary = directory.with_name(f".{directory.name}.making{rank or ''}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     began = time.monotonic()
     make(temporary)
+    if rank:  # the first rank's directory is the product
+        shutil.rmtree(temporary)
+        return True
     write_json(temporary / RECORD, record | {"seconds": round(time.monotonic() - began, 1)})
     if directory.exists():
         shutil.rmtree(directory)

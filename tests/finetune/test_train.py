@@ -147,5 +147,5 @@ def test_damaged_weights_are_a_users_error(tmp_path, classifier_dir):
 def test_a_pickle_is_refused(tmp_path, classifier_dir):
     shutil.copytree(classifier_dir, tmp_path / "c")
     (tmp_path / "c" / "model.safetensors").rename(tmp_path / "c" / "model_state.pdparams")
-    with pytest.raises(UserError, match="pickle"):
+    with pytest.raises(UserError, match=r"model_state\.pdparams"):
         classifier.load(tmp_path / "c")

@@ -1,0 +1,59 @@
+"""Fine-tuning on several Fleet ranks: who takes which rows, and gradients over all of them.
+
+Started by `python -m paddle.distributed.launch --nproc_per_node N finetune/__main__.py train ...`.
+Every rank holds the whole model and evaluates the whole dev set, so all take the same decisions.
+"""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    def mine(self, rows: np.ndarray) -> np.ndarray:
+        """This rank's rows of a batch; all of them where there are fewer rows than ranks."""
+        return rows[self.rank :: self.size] if len(rows) >= self.size else rows
+
+    def share(self, rows: np.ndarray) -> float:
+        """Weight of this rank's mean loss in the batch's: the shares of all ranks add up to 1."""
+        return len(self.mine(rows)) / len(rows) if len(rows) >= self.size else 1 / self.size
+
+    def average(self, parameters: list, share: float) -> None:
+        """Make every gradient the one of the whole batch."""
+        if self.size == 1:
+            return
+        import paddle
+        import paddle.distributed as dist
+
+        with paddle.no_grad():  # gradients are leaves, which may not change in place otherwise
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.scale_(share)
+                    dist.all_reduce(parameter.grad)
+
+
+def current() -> World:
+    """From the launcher's environment, without importing Paddle."""
+    return World(
+        int(os.environ.get("PADDLE_TRAINER_ID", "0")),
+        int(os.environ.get("PADDLE_TRAINERS_NUM", "1")),
+    )
+
+
+def join() -> World:
+    """Meet the other ranks, once a process; alone, nothing happens."""
+    world = current()
+    if world.size > 1:
+        import paddle.distributed as dist
+        from paddle.distributed import fleet
+
+        if not dist.is_initialized():
+            fleet.init(is_collective=True)
+    return world
