@@ -77,7 +77,11 @@ class Teacher(Recipe):
     """The frozen encoder that is learned from."""
 
     path: str
-    """Directory with config.json, model.safetensors and vocab.txt."""
+    """Directory with config.json, model.safetensors and vocab.txt, or a name that PaddleNLP keeps
+    such a directory under."""
+    weights: str = "model.safetensors"
+    """File of the weights. A pickle (model_state.pdparams) is read only if it is named here, and
+    then nothing but plain arrays is taken from it."""
     layer: int = Field(ge=1)
     """Layer whose Q, K and V are learned, counted from 1 (20 of 24 in the published recipe)."""
     engine: Literal["dynamic", "static", "onnx", "onnx_int8"] = "dynamic"

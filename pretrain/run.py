@@ -36,7 +36,7 @@ def build(recipe: DistillRecipe, manifest):
     from pretrain.teacher import load_encoder
 
     seed_everything(recipe.seed)
-    teacher = load_encoder(recipe.teacher.path)
+    teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
     seed_everything(recipe.seed)  # the student's weights do not depend on the teacher's size
     student = build_student(recipe.student, manifest, teacher)
     with_hidden = recipe.relations.hidden > 0
@@ -55,7 +55,7 @@ def engine_error(recipe: DistillRecipe) -> float:
     size = recipe.batch.relation_group_size
     settings = OrderSettings(relation_group_size=size, global_batch_size=size)
     batch = next(iter(Loader(recipe.data.shards, settings, workers=0)))[0]
-    teacher = load_encoder(recipe.teacher.path)
+    teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
     exact, found = (
         open_engine(kind, teacher, recipe.teacher.layer, recipe.relations.hidden > 0)(
             batch.input_ids, batch.attention_mask

@@ -25,15 +25,27 @@ ON_HUGGING_FACE = {
 
 SIZES = (
     *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
-    *("vocab_size", "max_position_embeddings", "type_vocab_size"),
+    *("vocab_size", "max_position_embeddings", "type_vocab_size", "task_type_vocab_size"),
+)
+NUMBERS = (
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    *("initializer_range", "layer_norm_eps"),
 )
 MUST_BE = {"hidden_act": ("gelu", "relu"), "position_embedding_type": ("absolute", None)}
+# The rest of a config.json is about heads or ways to run the model, and may be anything.
+READ = (
+    *(*SIZES, *NUMBERS, "hidden_act", "architectures"),
+    *("pad_token_id", "cls_token_id", "use_task_id", "task_id", "pool_act"),
+)
 # Hugging Face leaves out of a config.json what it takes for granted; PaddleNLP's defaults differ.
 HUGGING_FACE_DEFAULTS = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 
+PREFIX = re.compile(rf"^({'|'.join(FAMILIES).lower()})\.")  # of the encoder in models with a head
+PARTS = ("embeddings", "encoder", "pooler")
+
 # Hugging Face's name of a tensor, and PaddleNLP's. Linear weights are stored transposed there.
 FROM_HUGGING_FACE = (
-    (r"^(bert|roberta|ernie)\.", ""),
+    (PREFIX.pattern, ""),
     (r"LayerNorm\.gamma$", "LayerNorm.weight"),
     (r"LayerNorm\.beta$", "LayerNorm.bias"),
     (r"^embeddings\.LayerNorm\.", "embeddings.layer_norm."),
@@ -60,13 +72,14 @@ def load_encoder(directory: Path | str, file: str = weights.WEIGHTS) -> nn.Layer
     config = read_config(directory)
     tensors = weights.read(directory, file)
     if is_hugging_face(tensors):
-        config = {**HUGGING_FACE_DEFAULTS, **config}
+        padding = {"pad_token_id": int(config.get("model_type") == "roberta")}
+        config = {**HUGGING_FACE_DEFAULTS, **padding, **config}
     encoder = build_encoder(config, str(directory))
     if is_hugging_face(tensors):  # PaddleNLP's ERNIE takes 1e-12 whatever its configuration says
         for layer in encoder.sublayers():
             if isinstance(layer, nn.LayerNorm):
                 layer._epsilon = float(config["layer_norm_eps"])
-    tensors = encoder_tensors(tensors, encoder.base_model_prefix)
+    tensors = encoder_tensors(tensors)
     for name, parameter in encoder.state_dict().items():
         if name.startswith("pooler.") and name not in tensors:
             tensors[name] = np.zeros(parameter.shape, np.float32)
@@ -147,7 +160,9 @@ def build_encoder(config: dict, where: str = "config") -> nn.Layer:
         raise UserError("\n".join(f"{where}/config.json: {problem}" for problem in problems))
     model = getattr(library, f"{family}Model")
     known = model.config_class()
-    return model(model.config_class(**{k: v for k, v in config.items() if hasattr(known, k)}))
+    return model(
+        model.config_class(**{k: config[k] for k in READ if k in config and hasattr(known, k)})
+    )
 
 
 def config_problems(config: dict) -> list[str]:
@@ -156,12 +171,22 @@ def config_problems(config: dict) -> list[str]:
     for name in SIZES:
         value = config.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            found.append(f"{name} {value!r} is not a number of 1 or more")
-    if not found and config.get("hidden_size", 768) % config.get("num_attention_heads", 12):
+            found.append(f"{name} {value!r} is not a whole number of 1 or more")
+    if found:
+        return found
+    if config.get("hidden_size", 768) % config.get("num_attention_heads", 12):
         found.append(
             f"hidden_size {config.get('hidden_size', 768)} is not a multiple of "
             f"num_attention_heads {config.get('num_attention_heads', 12)}"
         )
+    for name in NUMBERS:
+        value = config.get(name, 0)
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            found.append(f"{name} {value!r} is not a number from 0 to less than 1")
+    for name, end in (("pad_token_id", "vocab_size"), ("task_id", "task_type_vocab_size")):
+        value = config.get(name, 0)
+        if not isinstance(value, int) or value < 0 or value >= config.get(end, value + 1):
+            found.append(f"{name} {value!r} is not a number from 0 to less than {end}")
     for name, valid in MUST_BE.items():
         if config.get(name, valid[0]) not in valid:
             found.append(f"{name} {config[name]!r} is not among {', '.join(map(repr, valid))}")
@@ -173,24 +198,19 @@ def is_hugging_face(tensors: Iterable[str]) -> bool:
     return any(re.search(r"encoder\.layer\.\d", name) for name in tensors)
 
 
-def encoder_tensors(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Only the encoder's tensors, under PaddleNLP's names.
-
-    `prefix` is what PaddleNLP puts before them in models with a head ("bert", "ppminilm", ...).
-    """
+def encoder_tensors(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Only the encoder's tensors, under the names that they have in a PaddleNLP encoder."""
     if is_hugging_face(tensors):
         return dict(filter(None, map(_from_hugging_face, tensors.items())))
-    found = {name.removeprefix(f"{prefix}."): value for name, value in tensors.items()}
-    return {
-        n: v for n, v in found.items() if n.split(".")[0] in ("embeddings", "encoder", "pooler")
-    }
+    found = {PREFIX.sub("", name): value for name, value in tensors.items()}
+    return {n: v for n, v in found.items() if n.split(".")[0] in PARTS}
 
 
 def _from_hugging_face(item: tuple[str, np.ndarray]) -> tuple[str, np.ndarray] | None:
     name, value = item
     for pattern, replacement in FROM_HUGGING_FACE:
         name = re.sub(pattern, replacement, name)
-    if name.split(".")[0] not in ("embeddings", "encoder", "pooler") or "position_ids" in name:
+    if name.split(".")[0] not in PARTS or "position_ids" in name:
         return None
     is_linear = value.ndim == 2 and not name.startswith("embeddings.")
     return name, np.ascontiguousarray(value.T) if is_linear else value

@@ -10,10 +10,17 @@ from paddle import nn
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import whole_file
+from pretrain import plain_pickle
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("model_state.pdparams", "pytorch_model.bin")
+DTYPES = {
+    **{f"F{bits}": f"float{bits}" for bits in (64, 32, 16)},
+    **{f"I{bits}": f"int{bits}" for bits in (64, 32, 16, 8)},
+    **{f"U{bits}": f"uint{bits}" for bits in (64, 32, 16, 8)},
+    "BOOL": "bool",
+}
 SHOWN = 5  # names listed in an error
 
 
@@ -29,19 +36,23 @@ def write(path: Path, state: Mapping[str, paddle.Tensor | np.ndarray]) -> None:
         save_file(arrays, str(temporary), metadata={"format": "np"})
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, or of a directory that holds one or an index of several.
+def read(path: Path, file: str = WEIGHTS) -> dict[str, np.ndarray]:
+    """The tensors of a safetensors file, or of `file` in a directory (or of an index of several).
 
-    bfloat16 is widened to float32. UserError when there is none, when it is damaged, or when only a
-    pickle is there, which is refused.
+    bfloat16 is widened to float32. A pickle is read only when `file` names it, and then nothing but
+    plain arrays is taken from it (see `pretrain.plain_pickle`). UserError when nothing is there,
+    when it is damaged, or when only a pickle is there.
     """
     path = Path(path)
-    files = _files_of(path) if path.is_dir() else [path]
     tensors: dict[str, np.ndarray] = {}
-    for file in files:
-        if file.suffix != ".safetensors":
-            raise UserError(f"{file}: not safetensors; pickled weights are never loaded")
-        tensors.update(_read_file(file))
+    for found in files_of(path, file) if path.is_dir() else [path]:
+        if found.suffix == ".safetensors":
+            tensors.update(_read_safetensors(found))
+        elif path.is_dir() and found.suffix == ".pdparams":
+            arrays = plain_pickle.read_arrays(found).items()
+            tensors.update({n: widened(x) if x.dtype == np.uint16 else x for n, x in arrays})
+        else:
+            raise UserError(f"{found}: not safetensors, and no other weights are read")
     return tensors
 
 
@@ -69,41 +80,58 @@ def load_into(layer: nn.Layer, tensors: Mapping[str, np.ndarray], where: str) ->
         parameter.set_value(np.asarray(tensors[name]).astype(_numpy_dtype(parameter)))
 
 
-def _files_of(directory: Path) -> list[Path]:
-    if (directory / WEIGHTS).is_file():
-        return [directory / WEIGHTS]
-    if (directory / INDEX).is_file():
-        index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
-        return [directory / name for name in sorted(set(index["weight_map"].values()))]
+def files_of(directory: Path, file: str = WEIGHTS) -> list[Path]:
+    """The weight files of a directory; UserError when there are none that are read."""
+    if (directory / file).is_file():
+        return [directory / file]
+    if file == WEIGHTS and (directory / INDEX).is_file():
+        return _files_in_index(directory)
     pickles = [name for name in PICKLES if (directory / name).is_file()]
     if pickles:
         raise UserError(
-            f"{directory}: only {', '.join(pickles)} is there, which is a pickle and may run any "
-            f"code; convert it to {WEIGHTS} where you trust it"
+            f"{directory}: no {file}, only {', '.join(pickles)}, which is a pickle and may run any "
+            f"code. Convert it to {WEIGHTS} where you trust it, or name it: model_state.pdparams "
+            "as teacher.weights (plain arrays alone are then taken from it)"
         )
-    raise UserError(f"{directory}: no {WEIGHTS}")
+    raise UserError(f"{directory}: no {file}")
 
 
-def _read_file(path: Path) -> dict[str, np.ndarray]:
+def _files_in_index(directory: Path) -> list[Path]:
+    try:
+        index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
+        names = sorted(set(index["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{directory / INDEX}: unreadable: {error!r}") from None
+    for name in names:
+        if Path(name).name != name:
+            raise UserError(f"{directory / INDEX}: {name!r} is not a file beside it")
+        if not (directory / name).is_file():
+            raise UserError(f"{directory / INDEX}: names {name}, which is not there")
+    return [directory / name for name in names]
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError, deserialize
 
     try:
         entries = deserialize(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: not there") from None
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: damaged, or not safetensors: {error}") from None
-    return {name: _as_array(entry) for name, entry in entries}
+    return {name: _as_array(path, name, entry) for name, entry in entries}
 
 
-def _as_array(entry: dict) -> np.ndarray:
+def _as_array(path: Path, name: str, entry: dict) -> np.ndarray:
     shape, kind = entry["shape"], entry["dtype"]
-    if kind == "BF16":  # numpy has no bfloat16: its bits are the upper half of a float32
-        halves = np.frombuffer(entry["data"], np.uint16).astype(np.uint32)
-        return (halves << 16).view(np.float32).reshape(shape)
-    names = {"F": "float", "I": "int", "U": "uint"}
-    dtype = "bool" if kind == "BOOL" else names[kind[0]] + kind[1:]
-    return np.frombuffer(entry["data"], dtype).reshape(shape)
+    if kind == "BF16":
+        return widened(np.frombuffer(entry["data"], np.uint16)).reshape(shape)
+    if kind not in DTYPES:
+        raise UserError(f"{path}: {name} is {kind}; read are BF16, {', '.join(DTYPES)}")
+    return np.frombuffer(entry["data"], DTYPES[kind]).reshape(shape)
+
+
+def widened(halves: np.ndarray) -> np.ndarray:
+    """bfloat16 in uint16 to float32: its bits are the upper half, and numpy has no such type."""
+    return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
 def _named(what: str, names: set[str]) -> list[str]:

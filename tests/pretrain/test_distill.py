@@ -27,7 +27,7 @@ def build(tiny_root, tmp_path, monkeypatch):
     loaded = []
     load_encoder = teacher.load_encoder
     monkeypatch.setattr(
-        teacher, "load_encoder", lambda path: loaded.append(load_encoder(path)) or loaded[-1]
+        teacher, "load_encoder", lambda *how: loaded.append(load_encoder(*how)) or loaded[-1]
     )
 
     def make(**changes):

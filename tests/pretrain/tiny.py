@@ -1,5 +1,6 @@
 """Shards, a teacher and recipes so small that a run of ten steps takes a second."""
 
+import json
 import os
 import subprocess
 import sys
@@ -77,6 +78,18 @@ def make_teacher(directory: Path, family: str = "Bert") -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     vocab.write(directory.parent / "vocab.txt", TOKENS)
     write_encoder(encoder, directory, directory.parent / "vocab.txt")
+    return directory
+
+
+def write_directory(encoder, directory: Path, **config) -> Path:
+    """An encoder as a directory; `config` is laid over its config.json."""
+    from pretrain.release import write_encoder
+
+    directory.mkdir(parents=True, exist_ok=True)
+    vocab.write(directory.parent / "vocab.txt", TOKENS)
+    write_encoder(encoder, directory, directory.parent / "vocab.txt")
+    said = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(said | config))
     return directory
 
 
