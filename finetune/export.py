@@ -40,6 +40,8 @@ def make(recipe: ExportRecipe, directory: Path) -> None:
         "parameters": classifier.parameters(stored.model),
         "origin": str(recipe.classifier),
     }
+    if recipe.format == "paddle":
+        deploy["inference"] = recipe.inference.model_dump(mode="json")
     write_json(directory / "deploy.json", deploy)
     _check(stored.model, directory, recipe.check_tolerance)
 
