@@ -119,7 +119,7 @@ class Run(Recipe):
     """`local` is processes on this machine, `dask` a cluster (pip extra `cluster`)."""
     scheduler: str | None = None
     """dask: address such as tcp://host:8786, or its scheduler file. None starts a local cluster."""
-    memory_mb: int = Field(1024, ge=1)
+    memory_mb: int = Field(128, ge=1)
     """What finding duplicates may take in one process; more text makes more partitions."""
     damaged_files: Literal["stop", "skip"] = "stop"
     """What to do with a file that breaks off or will not decompress: skip uses what was readable

@@ -66,7 +66,8 @@ class Ragged:
     def checksum(self) -> str:
         """Digest of the content, whatever the compression or the library that stored it."""
         digest = hashlib.sha256()
-        digest.update(self.ids.astype("<u4").tobytes())
+        for start in range(0, len(self.ids), 1 << 20):  # in parts, to save memory
+            digest.update(self.ids[start : start + (1 << 20)].astype("<u4").tobytes())
         digest.update(self.offsets.astype("<i8").tobytes())
         digest.update(np.packbits(self.word_start, bitorder="little").tobytes())
         return digest.hexdigest()

@@ -91,7 +91,7 @@ def blocks(stream, size: int = BLOCK, limit: int | None = None) -> Iterator[byte
         failure = None
         while wanted:
             try:
-                data = stream.read(wanted)
+                data = stream.read(min(wanted, HEAD))  # a failure loses what it had read
             except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, OSError) as error:
                 failure = error
                 break
@@ -182,20 +182,17 @@ def _behind(file, boundary: re.Pattern, start: int, stop: int) -> int | None:
 def encoding_of(head: bytes) -> str:
     """utf-8-sig, utf-16, utf-8 or gb18030, from the first bytes of a file.
 
-    Without a byte order mark: UTF-8 when it decodes, else GB18030 when that does, else the one in
-    which fewer bytes are no text.
+    Without a byte order mark: UTF-8, unless a fifth of the bytes beyond ASCII are no UTF-8. (Of a
+    GB18030 text most are not; and nearly any bytes decode as GB18030, to nonsense.)
     """
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    return min(("utf-8", "gb18030"), key=lambda name: _undecodable(head, name))
-
-
-def _undecodable(head: bytes, encoding: str) -> int:
     # Not final: a character cut in two at the end of `head` is no fault.
-    text = codecs.getincrementaldecoder(encoding)("surrogateescape").decode(head)
-    return sum("\udc80" <= char <= "\udcff" for char in text)
+    text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head)
+    bad = sum("\udc80" <= char <= "\udcff" for char in text)
+    return "gb18030" if bad * 5 > sum(byte >= 0x80 for byte in head) else "utf-8"
 
 
 def check_encoding(encoding: str) -> None:
