@@ -25,13 +25,10 @@ SHOWN = 5  # names listed in an error
 
 
 def write(path: Path, state: Mapping[str, paddle.Tensor | np.ndarray]) -> None:
-    """Write a state dict as one safetensors file, whole or not at all."""
+    """Write a state dict as one safetensors file, whole or not at all; bfloat16 as float32."""
     from safetensors.numpy import save_file
 
-    arrays = {
-        name: np.ascontiguousarray(value.numpy() if isinstance(value, paddle.Tensor) else value)
-        for name, value in state.items()
-    }
+    arrays = {name: np.ascontiguousarray(_as_stored(value)) for name, value in state.items()}
     with whole_file(Path(path)) as temporary:
         save_file(arrays, str(temporary), metadata={"format": "np"})
 
@@ -77,7 +74,10 @@ def load_into(layer: nn.Layer, tensors: Mapping[str, np.ndarray], where: str) ->
     if problems:
         raise UserError(f"{where}: the weights do not fit the model: " + "; ".join(problems))
     for name, parameter in own.items():
-        parameter.set_value(np.asarray(tensors[name]).astype(_numpy_dtype(parameter)))
+        kind = str(parameter.dtype).removeprefix("paddle.")
+        array = np.asarray(tensors[name]).astype("float32" if kind == "bfloat16" else kind)
+        tensor = paddle.to_tensor(array, place=paddle.CPUPlace())
+        parameter.set_value(tensor.astype(parameter.dtype))
 
 
 def files_of(directory: Path, file: str = WEIGHTS) -> list[Path]:
@@ -99,11 +99,11 @@ def files_of(directory: Path, file: str = WEIGHTS) -> list[Path]:
 def _files_in_index(directory: Path) -> list[Path]:
     try:
         index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
-        names = sorted(set(index["weight_map"].values()))
+        names = sorted(set(index["weight_map"].values()), key=str)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{directory / INDEX}: unreadable: {error!r}") from None
     for name in names:
-        if Path(name).name != name:
+        if not isinstance(name, str) or Path(name).name != name:
             raise UserError(f"{directory / INDEX}: {name!r} is not a file beside it")
         if not (directory / name).is_file():
             raise UserError(f"{directory / INDEX}: names {name}, which is not there")
@@ -142,6 +142,7 @@ def _named(what: str, names: set[str]) -> list[str]:
     return [f"{what}: {shown}{more}"]
 
 
-def _numpy_dtype(parameter: paddle.Tensor) -> str:
-    name = str(parameter.dtype).removeprefix("paddle.")
-    return "float32" if name == "bfloat16" else name
+def _as_stored(value: paddle.Tensor | np.ndarray) -> np.ndarray:
+    if not isinstance(value, paddle.Tensor):
+        return value
+    return (value.astype("float32") if value.dtype == paddle.bfloat16 else value).numpy()
