@@ -11,7 +11,6 @@ draw from seeds that are functions of the step, so there is no generator state t
 """
 
 import json
-import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import paddle
 from paddle import nn
+from safetensors import SafetensorError
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, sync, write_json
@@ -62,11 +62,11 @@ def save(folder: Path, step: int, layer: nn.Layer, optimizer, state: dict) -> Pa
         shutil.rmtree(final, ignore_errors=True)  # incomplete, or this step would not be saved
         temporary.rename(final)
         sync(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
-            f"{final}: cannot be written: {os.strerror(error.errno or 0)}; older checkpoints are "
-            "untouched, and the same command goes on from the newest of them"
+            f"{final}: cannot be written: {error}; older checkpoints are untouched, and the same "
+            "command goes on from the newest of them"
         ) from None
     return final
 
@@ -115,13 +115,14 @@ def retain(folder: Path, keep_last: int, keep_every: int) -> None:
 
     The newest complete one always stays.
     """
+    for leftover in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.removed")]:
+        shutil.rmtree(leftover, ignore_errors=True)
     for found in complete(folder)[: -max(1, keep_last)]:
         if not (keep_every and found.step % keep_every == 0):
             # Renamed first: a removal that is interrupted leaves no half-empty `step-N`.
             doomed = found.path.with_name(f".{found.path.name}.removed")
             found.path.rename(doomed)
-    for leftover in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.removed")]:
-        shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def optimizer_tensors(layer: nn.Layer, optimizer) -> dict[str, paddle.Tensor]:

@@ -28,6 +28,21 @@ def wrap(objective: nn.Layer, optimizer, world: World):
     return fleet.distributed_model(objective), fleet.distributed_optimizer(optimizer)
 
 
+def any_rank(flag: bool, world: World) -> bool:
+    """Whether the flag is up on any rank; every rank must ask, and all get the same answer."""
+    if world.size == 1:
+        return flag
+    tensor = paddle.to_tensor([int(flag)], dtype="int32")
+    paddle.distributed.all_reduce(tensor, op=paddle.distributed.ReduceOp.MAX)
+    return bool(tensor.item())
+
+
+def barrier(world: World) -> None:
+    """Wait for all ranks."""
+    if world.size > 1:
+        paddle.distributed.barrier()
+
+
 def mean_over_ranks(values: dict[str, float], world: World) -> dict[str, float]:
     """The mean of each number over the ranks; every rank must call it with the same names."""
     if world.size == 1 or not values:

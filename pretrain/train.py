@@ -27,7 +27,10 @@ SAVED_AND_STOPPED = 75  # EX_TEMPFAIL: stopped by SIGTERM after saving; start ag
 NOT_FINITE = 76  # too many steps in a row had a non-finite gradient
 
 # A resumed run may differ in these and still be the same run.
-FREE_TO_CHANGE = ("output_dir", "data.shards", "data.workers", "checkpoint", "monitor", "safety")
+FREE_TO_CHANGE = (
+    *("output_dir", "data.shards", "data.workers", "batch.groups_per_micro_batch"),
+    *("checkpoint", "monitor", "safety"),
+)
 BIT_FOR_BIT = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")  # they decide the order of float sums
 
 FINISHED = "finished.json"
@@ -52,10 +55,9 @@ def fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.World
     stop = _StopRequest()
     if world.rank == 0:
         _prepare_directory(recipe, world, manifest, loader)
-    skipped_in_a_row = progress.skipped_in_a_row
     steps = iter(loader)
-    code = 0
-    while progress.step < recipe.optimizer.total_steps:
+    code = _reason_to_end(recipe, progress, asked=False)  # killed right after its last step?
+    while code is None:
         # A rank that hangs holds up all others; each then prints its stacks and ends.
         faulthandler.dump_traceback_later(recipe.safety.hang_seconds, exit=True)
         with log.clock.part("data"):
@@ -64,26 +66,29 @@ def fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.World
         result = train_step(trainer, batches, progress.step, rate, scale.value, log.clock)
         scale = scale.after(result.finite)
         progress.count(result.finite)
-        skipped_in_a_row = progress.skipped_in_a_row
         log.add(result, batches, rate, progress)
-        done = progress.step == recipe.optimizer.total_steps
-        give_up = skipped_in_a_row >= recipe.safety.max_skipped_steps
-        wanted = stop.asked and world.rank == 0  # the others go on until rank 0 has saved
-        if done or wanted or progress.step % recipe.checkpoint.every_steps == 0:
+        # One rank may be told to stop without the others: they agree, and end after the same step.
+        code = _reason_to_end(recipe, progress, parallel.any_rank(stop.asked, world))
+        due = code is not None or progress.step % recipe.checkpoint.every_steps == 0
+        if due and code != NOT_FINITE:
             log.flush(progress)
-            if world.rank == 0 and not give_up:
-                saved = _state(recipe, manifest, world, progress, scale, loader.state)
-                checkpoint.save(folder, progress.step, objective, inner, saved)
+            if world.rank == 0:
+                now = _state(recipe, manifest, world, progress, scale, loader.state)
+                checkpoint.save(folder, progress.step, objective, inner, now)
                 checkpoint.retain(folder, recipe.checkpoint.keep_last, recipe.checkpoint.keep_every)
-        if give_up:
-            code = NOT_FINITE
-            break
-        if wanted and not done:
-            code = SAVED_AND_STOPPED
-            break
-    faulthandler.cancel_dump_traceback_later()
     log.close()
+    parallel.barrier(world)  # a rank that ended would take those with it that still save
+    faulthandler.cancel_dump_traceback_later()
     return _last_words(code, recipe, world, progress)
+
+
+def _reason_to_end(recipe: Run, counters: "Counters", asked: bool) -> int | None:
+    """The exit code, or None to go on."""
+    if counters.skipped_in_a_row >= recipe.safety.max_skipped_steps:
+        return NOT_FINITE
+    if counters.step >= recipe.optimizer.total_steps:
+        return 0
+    return SAVED_AND_STOPPED if asked else None
 
 
 class Counters:
@@ -235,6 +240,9 @@ def _resume(found, objective, optimizer, recipe: Run, manifest: Manifest) -> dic
             + "\n".join(f"  {text}" for text in changed)
             + "\n  Undo the change, or give the run another output_dir."
         )
+    environment = {name: os.environ.get(name) for name in BIT_FOR_BIT}
+    for text in recipes.differences(saved["environment"], environment):
+        print(f"{found.path}: {text}; the last bits of sums will differ from before")
     return checkpoint.load(found, objective, optimizer)
 
 
