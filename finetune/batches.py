@@ -26,6 +26,10 @@ class Encoded:
         """Tokens of each example, int64 [n]."""
         return np.fromiter((len(ids) for ids in self.input_ids), np.int64, len(self))
 
+    def first(self, count: int) -> "Encoded":
+        """The first `count` examples."""
+        return Encoded(self.input_ids[:count], self.token_type_ids[:count], self.labels[:count])
+
     def take(self, rows: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
         """int64 `input_ids`, `token_type_ids` [B, L], `labels` [B]; L: `length` or the longest."""
         return {

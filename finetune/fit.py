@@ -68,7 +68,12 @@ def fit(
             losses = []
             fitted.history.append(entry)
             on_evaluation(entry)
-            if not fitted.best or entry[settings.choose_by] > fitted.best[settings.choose_by]:
+            better = (
+                keep_last
+                or not fitted.best
+                or entry[settings.choose_by] > fitted.best[settings.choose_by]
+            )
+            if better:
                 fitted.best = {name: entry[name] for name in ("accuracy", "macro_f1")}
                 fitted.step, stale = step, 0
                 weights = None if keep_last else _copy(model)

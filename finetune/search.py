@@ -92,22 +92,17 @@ def objective_of(recipe: SearchRecipe):
     """What Optuna calls: fine-tune with a trial's settings; the best score on dev."""
     import optuna
 
-    from data_pipeline.encode import WordPieceEncoder
     from finetune import classifier
-    from finetune.batches import encode
     from finetune.evaluate import evaluate
     from finetune.fit import fit
-    from finetune.tasks import open_task
     from finetune.train import backward_of
+    from finetune.workbench import open_splits
 
-    task = open_task(recipe.task)
-    encoder = WordPieceEncoder(Path(recipe.encoder) / "vocab.txt")
-    max_length = recipe.max_length or task.max_length
-    train, dev = (encode(encoder, task.split(name), max_length) for name in ("train", "dev"))
+    splits = open_splits(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
 
     def objective(trial) -> float:
         settings = fit_settings(recipe.train, suggested(trial, recipe.search))
-        model = classifier.from_encoder(recipe.encoder, len(task.labels))
+        model = classifier.from_encoder(recipe.encoder, len(splits.task.labels))
 
         def report(entry: dict) -> None:
             trial.report(entry[settings.choose_by], entry["step"] * settings.batch_size)
@@ -116,10 +111,10 @@ def objective_of(recipe: SearchRecipe):
 
         fitted = fit(
             model,
-            train,
+            splits.train,
             settings,
-            backward_of(model, settings, train),
-            lambda: evaluate(model, dev),
+            backward_of(model, settings, splits.train),
+            lambda: evaluate(model, splits.dev),
             label=f"trial {trial.number}",
             on_evaluation=report,
         )

@@ -6,44 +6,29 @@ import paddle
 import paddle.nn.functional as F
 
 from finetune import classifier
-from finetune.batches import Encoded, encode
+from finetune.batches import Encoded
 from finetune.evaluate import evaluate
 from finetune.fit import fit
 from finetune.losses import class_weights, soft_cross_entropy
 from finetune.settings import DistilSettings, FitSettings, TrainRecipe
-from finetune.tasks import open_task
+from finetune.workbench import open_splits
 
 
 def make(recipe: TrainRecipe, directory: Path) -> None:
     """Fine-tune `recipe.encoder` and fill `directory` with the classifier."""
-    from data_pipeline.encode import WordPieceEncoder
-
-    task = open_task(recipe.task)
-    vocab = Path(recipe.encoder) / "vocab.txt"
-    encoder = WordPieceEncoder(vocab)
-    max_length = recipe.max_length or task.max_length
-    data = {name: encode(encoder, task.split(name), max_length) for name in ("train", "dev")}
+    splits = open_splits(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
     paddle.seed(recipe.train.seed)
-    model = classifier.from_encoder(recipe.encoder, len(task.labels))
+    model = classifier.from_encoder(recipe.encoder, len(splits.task.labels))
     teacher = classifier.load(recipe.distil.teacher).model.eval() if recipe.distil else None
     fitted = fit(
         model,
-        data["train"],
+        splits.train,
         recipe.train,
-        backward_of(model, recipe.train, data["train"], teacher, recipe.distil),
-        lambda: evaluate(model, data["dev"]),
+        backward_of(model, recipe.train, splits.train, teacher, recipe.distil),
+        lambda: evaluate(model, splits.dev),
         label=f"train {Path(recipe.output_dir).name}",
     )
-    test = evaluate(model, encode(encoder, task.held_out(), max_length))
-    result = {
-        "task": task.name,
-        **test,
-        "dev": fitted.best,
-        "best_step": fitted.step,
-        "max_length": max_length,
-        "history": fitted.history,
-    }
-    classifier.save(model, directory, task.labels, vocab, result)
+    splits.save(model, directory, splits.result(model, fitted))
 
 
 def backward_of(

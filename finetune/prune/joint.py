@@ -6,50 +6,34 @@ import numpy as np
 import paddle
 
 from finetune import classifier
-from finetune.batches import encode
 from finetune.evaluate import evaluate
 from finetune.fit import fit
 from finetune.losses import hidden_mse, soft_cross_entropy
 from finetune.prune import importance, width
 from finetune.settings import PruneRecipe, WidthSettings
-from finetune.tasks import open_task
+from finetune.workbench import open_classifier
 
 
 def make(recipe: PruneRecipe, directory: Path) -> None:
     """Fill `directory` with one classifier directory per width."""
-    from data_pipeline.encode import WordPieceEncoder
-
     settings = recipe.prune
-    stored = classifier.load(recipe.classifier)
+    model, splits = open_classifier(recipe.classifier, recipe.task)
     teacher = classifier.load(recipe.classifier).model.eval()
-    task = open_task(recipe.task)
-    encoder = WordPieceEncoder(stored.vocab)
-    max_length = stored.result.get("max_length", task.max_length)
-    train, dev = (encode(encoder, task.split(name), max_length) for name in ("train", "dev"))
-    test = encode(encoder, task.held_out(), max_length)
-    model = stored.model
-    sample = encode(encoder, task.split("dev")[: settings.importance_examples], max_length)
+    sample = splits.dev.first(settings.importance_examples)
     width.reorder(model, importance.measure(model, sample))
     width.elastic(model)
     fitted = fit(
         model,
-        train,
+        splits.train,
         settings.fit,
         backward_of(model, teacher, settings),
-        lambda: _mean_scores(model, dev, settings.widths),
+        lambda: _mean_scores(model, splits.dev, settings.widths),
         label="prune",
     )
     for value in settings.widths:
         small = width.extract(model, value)
-        result = {
-            "task": task.name,
-            **evaluate(small, test),
-            "dev": fitted.best,
-            "width": value,
-            "max_length": max_length,
-            "history": fitted.history,
-        }
-        classifier.save(small, directory / f"width-{value:g}", stored.labels, stored.vocab, result)
+        result = splits.result(small, fitted, width=value)
+        splits.save(small, directory / f"width-{value:g}", result)
 
 
 def backward_of(model, teacher, settings: WidthSettings):

@@ -10,45 +10,29 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from finetune import classifier
-from finetune.batches import encode
 from finetune.evaluate import evaluate
 from finetune.fit import fit
 from finetune.settings import SparseRecipe, SparseSettings
-from finetune.tasks import open_task
 from finetune.train import backward_of
+from finetune.workbench import open_classifier
 
 
 def make(recipe: SparseRecipe, directory: Path) -> None:
     """Fill `directory` with the sparse form of `recipe.classifier`; zeros are in the weights."""
-    from data_pipeline.encode import WordPieceEncoder
-
-    stored = classifier.load(recipe.classifier)
-    model, settings = stored.model, recipe.sparse
-    task = open_task(recipe.task)
-    encoder = WordPieceEncoder(stored.vocab)
-    max_length = stored.result.get("max_length", task.max_length)
-    train, dev = (encode(encoder, task.split(name), max_length) for name in ("train", "dev"))
+    model, splits = open_classifier(recipe.classifier, recipe.task)
+    settings = recipe.sparse
     pruner = Pruner(model, settings)
     fitted = fit(
         model,
-        train,
+        splits.train,
         settings.fit,
-        pruner.watch(backward_of(model, settings.fit, train)),
-        lambda: evaluate(model, dev),
+        pruner.watch(backward_of(model, settings.fit, splits.train)),
+        lambda: evaluate(model, splits.dev),
         label=f"prune by {settings.method}",
         after_step=pruner.after_step,
         keep_last=True,
     )
-    result = {
-        "task": task.name,
-        **evaluate(model, encode(encoder, task.held_out(), max_length)),
-        "dev": fitted.history[-1],
-        "sparsity": sparsity(model),
-        "max_length": max_length,
-        "history": fitted.history,
-    }
-    classifier.save(model, directory, stored.labels, stored.vocab, result)
+    splits.save(model, directory, splits.result(model, fitted, sparsity=sparsity(model)))
 
 
 def scheduled(step: int, total: int, settings: SparseSettings) -> float:

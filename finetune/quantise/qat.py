@@ -14,47 +14,32 @@ from paddle.quantization.base_quanter import BaseQuanter
 from paddle.quantization.factory import QuanterFactory
 
 from finetune import classifier
-from finetune.batches import encode
 from finetune.evaluate import evaluate
 from finetune.fit import fit
 from finetune.quantise.qat_scales import write_scales
 from finetune.settings import QatRecipe
-from finetune.tasks import open_task
 from finetune.train import backward_of
+from finetune.workbench import open_classifier
 
 
 def make(recipe: QatRecipe, directory: Path) -> None:
     """Fill `directory` with the trained classifier and its activation scales."""
-    from data_pipeline.encode import WordPieceEncoder
-
-    stored = classifier.load(recipe.classifier)
-    model = stored.model
-    task = open_task(recipe.task)
-    encoder = WordPieceEncoder(stored.vocab)
-    max_length = stored.result.get("max_length", task.max_length)
-    train, dev = (encode(encoder, task.split(name), max_length) for name in ("train", "dev"))
+    model, splits = open_classifier(recipe.classifier, recipe.task)
     with_fake_quantisers(model)
     fitted = fit(
         model,
-        train,
+        splits.train,
         recipe.qat,
-        backward_of(model, recipe.qat, train),
-        lambda: evaluate(model, dev),
+        backward_of(model, recipe.qat, splits.train),
+        lambda: evaluate(model, splits.dev),
         label="quantisation-aware training",
     )
-    test = evaluate(model, encode(encoder, task.held_out(), max_length))
+    result = splits.result(model, fitted)  # of the rounded model: what INT8 will be near to
     plain = classifier.load(recipe.classifier).model  # the names of its weights are the same
     trained = model.state_dict()
     for name, value in plain.state_dict().items():
         value.set_value(trained[name])
-    result = {
-        "task": task.name,
-        **test,
-        "dev": fitted.best,
-        "max_length": max_length,
-        "history": fitted.history,
-    }
-    classifier.save(plain, directory, stored.labels, stored.vocab, result)
+    splits.save(plain, directory, result)
     write_scales(directory, learnt_scales(model))
 
 
