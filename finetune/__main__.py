@@ -31,7 +31,7 @@ STAGES = {
 @command
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments, rest = parser().parse_known_args(argv)
+    arguments, rest = parser().parse_known_args(with_config(argv or sys.argv[1:]))
     if arguments.command == "predict":
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}")
@@ -45,6 +45,13 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps({"made": made}, ensure_ascii=False, default=_plain))
     return 0
+
+
+def with_config(argv: list[str]) -> list[str]:
+    """`compress RECIPE.yaml` means `compress --config RECIPE.yaml`."""
+    if len(argv) > 1 and argv[0] in STAGES and not argv[1].startswith("-"):
+        return [argv[0], "--config", *argv[1:]]
+    return argv
 
 
 def parser() -> argparse.ArgumentParser:
