@@ -5,6 +5,7 @@ reported at once, each with its field, its value and what would be valid; an unk
 error that names its nearest neighbour.
 """
 
+import copy
 import difflib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,11 @@ class Recipe(BaseModel):
     """Base of every recipe and of every section in one."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
 
@@ -32,21 +37,46 @@ def load(model: type[R], path: Path | str, overrides: list[str] | None = None) -
 
     Raises UserError with every problem found.
     """
+    return check(model, values_of(path, overrides), where=str(path))
+
+
+def values_of(path: Path | str, overrides: list[str] | None = None) -> dict[str, Any]:
+    """What a recipe file says with `overrides` laid over it, not checked."""
     values = read_yaml(Path(path))
     for key, text in parse_overrides(overrides or []):
-        _set(values, key, yaml.safe_load(text))
-    return check(model, values, where=str(path))
+        _set(values, key, _parse(text, f"--{key}"))
+    return values
 
 
 def check(model: type[R], values: dict[str, Any], where: str) -> R:
     """The typed recipe for plain `values`, or a UserError that lists all that is wrong in them."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problems = [_describe(model, item) for item in error.errors()]
+    recipe, problems = examine(model, values)
+    if problems or recipe is None:
+        texts = list(problems.values())
         raise UserError(
-            f"{where}: {len(problems)} problem(s)\n" + "\n".join(f"  {p}" for p in problems)
-        ) from None
+            f"{where}: {len(texts)} problem(s)\n" + "\n".join(f"  {text}" for text in texts)
+        )
+    return recipe
+
+
+def examine(
+    model: type[R], values: dict[str, Any], stand_in: dict[str, Any] | None = None
+) -> tuple[R | None, dict[str, str]]:
+    """All that is wrong in `values`, by dotted field, and the recipe as it is without that.
+
+    A section whose fields are wrong is checked as a whole only once they are right; so what is
+    wrong is taken out (its default takes its place, or for a field that has none its value in
+    `stand_in`) and the rest is checked again. None when the recipe cannot be made even so.
+    """
+    values, problems = copy.deepcopy(values), {}
+    while True:
+        try:
+            return model.model_validate(values), problems
+        except ValidationError as error:
+            items = error.errors()
+        changes = [_mend(values, item, problems, model, stand_in or {}) for item in items]
+        if not any(changes):
+            return None, problems
 
 
 def save(recipe: Recipe, path: Path) -> None:
@@ -58,11 +88,12 @@ def save(recipe: Recipe, path: Path) -> None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; UserError when there is none."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot read the recipe: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
+    values = _parse(text, str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys to values, found {values!r:.60}")
     return values
@@ -94,6 +125,34 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif a != b:
             found.append(f"{prefix}{key}: was {a!r}, is now {b!r}")
     return found
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: 2020-13-01
+        raise UserError(f"{where}: not valid YAML: {error}") from None
+
+
+def _mend(values: dict, item: dict, problems: dict, model: type[BaseModel], stand_in: dict) -> bool:
+    """Note a problem and take its field out of `values`; whether that changed anything."""
+    field = ".".join(str(part) for part in item["loc"])
+    known = field in problems
+    problems.setdefault(field, _describe(model, item))
+    if item["type"] == "missing":
+        fitting = {k: v for k, v in stand_in.items() if f"{k}.".startswith(f"{field}.")}
+        for name, value in fitting.items():
+            _set(values, name, value)
+        return bool(fitting)
+    parent = values
+    for part in item["loc"][:-1]:
+        if not isinstance(parent.get(part), dict):
+            return parent.pop(part, None) is not None  # an element of a list: the list goes
+        parent = parent[part]
+    if not item["loc"] or item["loc"][-1] not in parent:
+        return False
+    del parent[item["loc"][-1]]
+    return not known
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
@@ -13,6 +13,16 @@ from data_pipeline.base.errors import UserError
 class Optimizer(recipes.Recipe):
     learning_rate: float = Field(6e-4, gt=0)
     """Peak learning rate."""
+    warmup: int = 1
+    """Steps."""
+    total: int = 2
+    """Steps."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self):
+        if self.warmup >= self.total:
+            raise ValueError(f"warmup {self.warmup} leaves nothing of total {self.total}")
+        return self
 
 
 class Example(recipes.Recipe):
@@ -47,6 +57,30 @@ def test_all_problems_are_reported_at_once(tmp_path):
     assert "name: missing" in text
     assert "optimizer.learning_rate" in text and "-1" in text
     assert "optimizer.learning_rat: unknown key; did you mean 'learning_rate'?" in text
+
+
+def test_a_section_is_checked_as_a_whole_even_when_a_field_of_it_is_wrong():
+    values = {"optimizer": {"learning_rate": -1, "warmup": 3}, "layers": [1, "x", "y"]}
+    with pytest.raises(UserError) as caught:
+        recipes.check(Example, values, "test")
+    for said in ("optimizer.learning_rate", "warmup 3 leaves", "layers.1", "layers.2", "name: mis"):
+        assert said in str(caught.value)
+    recipe, problems = recipes.examine(Example, values, {"name": "some"})
+    assert recipe == Example(name="some")
+    assert [*problems] == ["name", "optimizer.learning_rate", "layers.1", "layers.2", "optimizer"]
+    assert values["optimizer"] == {"learning_rate": -1, "warmup": 3}
+
+
+@pytest.mark.parametrize("text", [".inf", ".nan"])
+def test_a_number_is_finite(tmp_path, text):
+    with pytest.raises(UserError, match=r"optimizer\.learning_rate: .*finite"):
+        recipes.load(Example, write(tmp_path, {"name": "a"}), ["--optimizer.learning_rate", text])
+
+
+@pytest.mark.parametrize("text", ["[", "2020-13-01", "1" * 5000, "[" * 5000])
+def test_an_override_that_is_not_yaml_is_said(tmp_path, text):
+    with pytest.raises(UserError, match="--name: not valid YAML"):
+        recipes.load(Example, write(tmp_path, {"name": "a"}), ["--name", text])
 
 
 def test_the_saved_recipe_loads_as_the_same(tmp_path):
