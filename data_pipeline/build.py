@@ -43,7 +43,7 @@ def build(recipe: BuildRecipe, *, quiet: bool = False) -> Manifest:
             with engine.start(recipe.run) as runner:
                 return Builder(build_plan, runner, quiet).run()
         except OSError as error:  # a full disk, a file that has gone
-            raise UserError(f"{error}. {engine.KEPT}") from error
+            raise steps.explained(error, recipe.output_dir, "build") from error
 
 
 class Builder:

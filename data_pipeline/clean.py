@@ -7,7 +7,7 @@ with how many places it changed. Line ends are never touched by them, but for `h
 import html
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from data_pipeline.packaged import traditional_to_simplified
 from data_pipeline.recipe import Clean
@@ -42,6 +42,7 @@ SENTENCE = re.compile(
     rf"(?:[{ENDS}]+[{CLOSERS}]*|\Z)"
 )
 NEXT_SPEAKER = re.compile(f"(?<=[{ENDS}][”」』])(?=[“「『])")
+QUOTE = re.compile("[“「『]")
 COMMAS = "，、；：,;: "
 
 COUNTERS = (
@@ -122,32 +123,33 @@ RULES: dict[str, Rule] = {
 }
 
 
-def sentences(line: str) -> Iterator[str]:
+def sentences(line: str) -> list[str]:
     """Cut after 。！？!?… and the closing marks that follow; their concatenation is `line`.
 
     Quotations of up to 200 characters stay in one piece, with what surrounds them; one whole
     quotation after another is another sentence.
     """
-    start = 0
-    while start < len(line):
-        end = SENTENCE.match(line, start).end()
-        yield from NEXT_SPEAKER.split(line[start:end])
-        start = end
+    found = [sentence for sentence in SENTENCE.findall(line) if sentence]
+    if QUOTE.search(line):
+        found = [turn for sentence in found for turn in NEXT_SPEAKER.split(sentence)]
+    return found
 
 
-def shortened(sentence: str, longest: int) -> Iterator[str]:
+def shortened(sentence: str, longest: int) -> list[str]:
     """Parts of at most `longest` characters, cut after a comma if the second half of one has any.
 
     Their concatenation is `sentence`.
     """
-    start = 0
+    if len(sentence) <= longest:
+        return [sentence]
+    parts, start = [], 0
     while len(sentence) - start > longest:
         stop = start + longest
         comma = max(sentence.rfind(mark, start + longest // 2, stop) for mark in COMMAS) + 1
         end = comma or stop
-        yield sentence[start:end]
+        parts.append(sentence[start:end])
         start = end
-    yield sentence[start:]
+    return [*parts, sentence[start:]]
 
 
 def fault(sentence: str, min_chars: int, min_chinese_share: float) -> str | None:

@@ -63,6 +63,7 @@ def reviews(split: str = "train") -> tuple[list[str], list[int]]:
     return [line for _, _, line in found], [label for _, label, _ in found]
 
 
+@lru_cache(maxsize=1)
 def people_daily() -> list[str]:
     """Lines of the People's Daily of January 1998, the marks of words and their kinds removed."""
     return ["".join(words) for words in people_daily_words()]

@@ -10,6 +10,7 @@ is done. Doing it again changes nothing.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.engine import KEPT
 from data_pipeline.plan import Plan
+
+FULL = 1 << 20  # bytes: with less than that free, a failure to write is a lack of space
 
 
 def run(folder: Path, step: str, number: int, count: int) -> dict[str, Any]:
@@ -35,8 +38,15 @@ def run(folder: Path, step: str, number: int, count: int) -> dict[str, Any]:
             result = STEPS[step](build, number, count)
             write_json(path, result)
         except OSError as error:
-            raise UserError(f"{step} of piece {number}: {error}. {KEPT}") from error
+            raise explained(error, folder, f"{step} of piece {number}") from error
     return result
+
+
+def explained(error: OSError, folder: Path, what: str) -> UserError:
+    """The words for a write or read that failed; libraries do not always say that a disk is full."""
+    free = shutil.disk_usage(folder).free if folder.exists() else FULL
+    why = f"no space left on the disk of {folder} ({error})" if free < FULL else str(error)
+    return UserError(f"{what}: {why}. {KEPT}")
 
 
 def finished(path: Path) -> dict[str, Any] | None:
