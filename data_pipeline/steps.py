@@ -43,7 +43,7 @@ def run(folder: Path, step: str, number: int, count: int) -> dict[str, Any]:
 
 
 def explained(error: OSError, folder: Path, what: str) -> UserError:
-    """The words for a write or read that failed; libraries do not always say that a disk is full."""
+    """The words for a write or read that failed; not every library says that a disk is full."""
     free = shutil.disk_usage(folder).free if folder.exists() else FULL
     why = f"no space left on the disk of {folder} ({error})" if free < FULL else str(error)
     return UserError(f"{what}: {why}. {KEPT}")

@@ -1,0 +1,283 @@
+"""How fast text becomes shards, and shards become batches, on this machine.
+
+    python benchmarks/data_pipeline.py [--json FILE] [--repeats 3]
+
+Text: what the installed packages carry (news, reviews, a newspaper; 27 MB), and more of it made by
+putting its clauses together anew, so that no sentence is a duplicate. Peer: what PaddleNLP's users
+do, jieba and then the Python BertTokenizer, a line at a time, words aligned with tokens, packed to
+128 and written to HDF5. Its imports and dictionaries are loaded before the clock starts, ours
+after. Rates are per core: by CPU seconds of the process, so that a busy machine distorts them
+less; the seconds that passed are among the raw repeats.
+
+- text_to_shards_mb_s, peer_mb_s, ratio: MB of UTF-8 a second from files to finished shards, one
+  process; cleaning, exact duplicates, word boundaries, ids, packing, checksums.
+- two_worker_share: two workers on one corpus, against two one-worker builds side by side.
+- loader_seq_s: sequences a second, shuffled, bucketed and padded, one process.
+- bytes_per_token: shards on disk.
+- rss_ratio_1gb_50mb: peak memory of a one-worker build of 1 GB over that of 50 MB.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import yaml
+
+# This file has the name of the package that it measures, and Python looks here first.
+sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
+
+from data_pipeline import loader, order, packaged, vocab  # noqa: E402
+from data_pipeline.base.errors import command  # noqa: E402
+from data_pipeline.base.files import write_json  # noqa: E402
+from data_pipeline.shards import Manifest  # noqa: E402
+
+SETTINGS = {"piece_mb": 16, "max_length": 128, "dedup": {"exact": True}, "pack": "document"}
+VOCAB_SIZE = 21128
+PEER_MB = 2.0
+TWO_WORKER_COPIES = 4
+FIGURES = (
+    ("text_to_shards_mb_s", "MB/s", "at least 5"),
+    ("peer_mb_s", "MB/s", ""),
+    ("ratio", "", "at least 10"),
+    ("two_worker_share", "", "at least 0.9"),
+    ("loader_seq_s", "sequences/s", "at least 300000"),
+    ("bytes_per_token", "bytes", "at most 1.3"),
+    ("rss_ratio_1gb_50mb", "", "below 1.1"),
+)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, help="write figures, settings and raw repeats here")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--large-mb", type=int, default=1000, help="size of the large corpus")
+    parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
+    arguments = parser.parse_args(argv)
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or stack.enter_context(tempfile.TemporaryDirectory())
+        repeats = measure(Path(folder), arguments.repeats, arguments.large_mb)
+    figures = summary(repeats)
+    show(figures)
+    if arguments.json:
+        write_json(
+            arguments.json,
+            {
+                "figures": figures,
+                "machine": machine(),
+                "versions": versions(),
+                "settings": {**SETTINGS, "vocab_size": VOCAB_SIZE, "large_mb": arguments.large_mb},
+                "repeats": repeats,
+            },
+        )
+    return 0
+
+
+def measure(folder: Path, repeats: int, large_mb: int) -> dict[str, list[float]]:
+    """Every raw number by name."""
+    real, peer_text, generated = folder / "real", folder / "peer", folder / "generated"
+    documents = [text for name in packaged.NAMES for text in packaged.texts(name)]
+    random.Random(0).shuffle(documents)
+    size = write_text(real, documents)
+    peer_size = write_text(peer_text, documents, limit=PEER_MB)
+    vocab_file = trained(folder, real)
+    found: dict[str, list[float]] = {}
+
+    def add(name: str, value: float) -> None:
+        found.setdefault(name, []).append(value)
+        print(f"  {name}: {value:.4g}", file=sys.stderr, flush=True)
+
+    for _ in range(repeats):
+        ours = build(folder / "ours", real, vocab_file)
+        add("text_to_shards_mb_s", size / ours.cpu)
+        add("text_to_shards_mb_s_elapsed", size / ours.seconds)
+        cpu, seconds = peer(peer_text, vocab_file, folder / "peer.h5")
+        add("peer_mb_s", peer_size / cpu)
+        add("peer_mb_s_elapsed", peer_size / seconds)
+    manifest = Manifest.read(folder / "ours")
+    add("bytes_per_token", sum(s.bytes for s in manifest.shards) / manifest.tokens)
+    for _ in range(repeats):
+        for workers in (1, 0):
+            add(
+                "loader_seq_s" if workers else "loader_seq_s_inline", load(folder / "ours", workers)
+            )
+    several = write_generated(generated, documents, size * TWO_WORKER_COPIES)
+    for _ in range(repeats):
+        add("two_workers_mb_s", several / build(folder / "two", generated, vocab_file, 2).seconds)
+        add("two_copies_mb_s", 2 * several / side_by_side(folder, generated, vocab_file))
+    for name, megabytes in (("rss_50mb", 50), ("rss_1gb", large_mb)):
+        write_generated(generated, documents, megabytes)
+        cost = build(folder / "rss", generated, vocab_file)
+        add(name, cost.peak_mb)
+        add(f"{name}_mb_s", megabytes / cost.cpu)
+    return found
+
+
+def summary(repeats: dict[str, list[float]]) -> dict[str, float]:
+    """Medians, and the ratios of medians."""
+    middle = {name: statistics.median(values) for name, values in repeats.items()}
+    return {
+        "text_to_shards_mb_s": middle["text_to_shards_mb_s"],
+        "peer_mb_s": middle["peer_mb_s"],
+        "ratio": middle["text_to_shards_mb_s"] / middle["peer_mb_s"],
+        "two_worker_share": middle["two_workers_mb_s"] / middle["two_copies_mb_s"],
+        "loader_seq_s": middle["loader_seq_s"],
+        "bytes_per_token": middle["bytes_per_token"],
+        "rss_ratio_1gb_50mb": middle["rss_1gb"] / middle["rss_50mb"],
+    }
+
+
+def write_text(folder: Path, documents: list[str], limit: float = 1e9) -> float:
+    """Documents into one file, blank lines between them, up to `limit` MB; MB written."""
+    folder.mkdir(exist_ok=True)
+    size = 0
+    with (folder / "text.txt").open("wb") as file:
+        for document in documents:
+            lines = "\n".join(line for line in document.split("\n") if line.strip())
+            size += file.write(f"{lines}\n\n".encode())
+            if size > limit * 1e6:
+                break
+    return size / 1e6
+
+
+def write_generated(folder: Path, documents: list[str], megabytes: float) -> float:
+    """Clauses of real text put together anew, in files of 10 MB; MB written."""
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.txt"):
+        old.unlink()
+    clauses = [c for text in documents for c in text.replace("\n", "，").split("，") if len(c) > 3]
+    chosen = random.Random(1)
+    size = number = 0
+    while size < megabytes * 1e6:
+        with (folder / f"{number:05d}.txt").open("wb") as file:
+            while file.tell() < 10e6 and size + file.tell() < megabytes * 1e6:
+                picked = chosen.choices(clauses, k=300)
+                lines = ["，".join(picked[i : i + 3]) + "。" for i in range(0, 300, 3)]
+                file.write(("\n".join(lines) + "\n\n").encode())
+            size += file.tell()
+        number += 1
+    return size / 1e6
+
+
+def trained(folder: Path, text: Path) -> Path:
+    """A vocabulary of the published size, trained on the text."""
+    sections = {"vocab": {"train": {"size": VOCAB_SIZE, "min_count": 1}}}
+    finish(start(folder / "train", text, sections))
+    tokens = vocab.read(folder / "train" / "vocab.txt")
+    vocab.write(folder / "vocab.txt", tokens)
+    return folder / "vocab.txt"
+
+
+def start(output: Path, text: Path, sections: dict) -> subprocess.Popen:
+    """A build in a process of its own, as a user starts it."""
+    recipe = {"output_dir": str(output), "sources": [{"path": str(text)}], **SETTINGS, **sections}
+    recipe.setdefault("run", {"workers": 1})
+    for old in (*output.glob(".build/*/*"), *output.glob("*.*")):
+        old.unlink()
+    config = output.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    words = [sys.executable, "-m", "data_pipeline", "build", "--config", str(config)]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def finish(process: subprocess.Popen) -> resource.struct_rusage:
+    """Wait for it; what it used."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"the build ended with {process.returncode}")
+    return usage
+
+
+class Cost(NamedTuple):
+    """What a build took."""
+
+    seconds: float
+    cpu: float
+    """CPU seconds, of workers too."""
+    peak_mb: float
+    """Memory of the largest of its processes."""
+
+
+def build(output: Path, text: Path, vocab_file: Path, workers: int = 1) -> Cost:
+    """Run one build to its end."""
+    sections = {"vocab": {"file": str(vocab_file)}, "run": {"workers": workers}}
+    began = time.perf_counter()
+    used = finish(start(output, text, sections))
+    return Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def side_by_side(folder: Path, text: Path, vocab_file: Path) -> float:
+    """Seconds until two independent builds of the whole text have both ended."""
+    sections = {"vocab": {"file": str(vocab_file)}}
+    began = time.perf_counter()
+    both = [start(folder / name, text, sections) for name in ("copy-a", "copy-b")]
+    for process in both:
+        finish(process)
+    return time.perf_counter() - began
+
+
+def load(directory: Path, workers: int) -> float:
+    """Sequences a second over two epochs, a batch of 1,024 in groups of 128 at a time."""
+    batches = loader.Loader(directory, order.OrderSettings(), workers=workers)
+    began = time.perf_counter()
+    count = 0
+    for step in islice(batches, 2 * batches.steps_per_epoch):
+        count += sum(len(batch.input_ids) for batch in step)
+    return count / (time.perf_counter() - began)
+
+
+def peer(text: Path, vocab_file: Path, output: Path) -> tuple[float, float]:
+    """(CPU seconds, seconds) of the peer, in a process of its own, without its imports."""
+    words = [sys.executable, str(Path(__file__).with_name("data_pipeline_peer.py"))]
+    words += [str(text / "text.txt"), str(vocab_file), str(output)]
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
+    cpu, seconds = map(float, result.stdout.split()[-2:])
+    return cpu, seconds
+
+
+def machine() -> dict[str, str | int | float]:
+    """What it was measured on."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "load_at_the_end": os.getloadavg()[0],
+        "system": platform.platform(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that take part."""
+    libraries = ("jieba", "rjieba", "paddlenlp", "tokenizers", "h5py", "hdf5plugin", "numpy")
+    found = {name: importlib.metadata.version(name) for name in libraries}
+    return {"python": platform.python_version(), **found}
+
+
+def show(figures: dict[str, float]) -> None:
+    """The table."""
+    for name, unit, wanted in FIGURES:
+        print(f"{name:<22}{figures[name]:>14,.3f} {unit:<12} {wanted}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
