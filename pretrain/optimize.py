@@ -56,6 +56,7 @@ def clip_gradients(parameters: Iterable[Tensor], clip: Clip) -> Tensor:
     return norm
 
 
+@paddle.no_grad()
 def unscale(parameters: Iterable[Tensor], scale: float) -> None:
     """Divide gradients by the loss scale, in place."""
     if scale != 1.0:

@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -59,7 +60,7 @@ def fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.World
     code = _reason_to_end(recipe, progress, asked=False)  # killed right after its last step?
     while code is None:
         # A rank that hangs holds up all others; each then prints its stacks and ends.
-        faulthandler.dump_traceback_later(recipe.safety.hang_seconds, exit=True)
+        _watch(recipe.safety.hang_seconds)
         with log.clock.part("data"):
             batches = next(steps)
         rate = optimize.learning_rate(recipe.optimizer, progress.updates)
@@ -80,6 +81,11 @@ def fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.World
     parallel.barrier(world)  # a rank that ended would take those with it that still save
     faulthandler.cancel_dump_traceback_later()
     return _last_words(code, recipe, world, progress)
+
+
+def _watch(seconds: float) -> None:
+    """End this process with the stacks of its threads, unless called again within `seconds`."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
 
 
 def _reason_to_end(recipe: Run, counters: "Counters", asked: bool) -> int | None:
