@@ -18,7 +18,8 @@ from paddle import nn
 from data_pipeline.base.files import write_json
 from finetune.labels import read_labels, read_result
 from pretrain import weights
-from pretrain.teacher import build_encoder, load_encoder, read_config
+from pretrain.encoder_files import read_config
+from pretrain.teacher import build_encoder, load_encoder
 
 PAD_BIAS = -1e4  # added to the attention scores of padding, as PaddleNLP's encoders do
 

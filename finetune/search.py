@@ -13,6 +13,7 @@ from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import differences
 from finetune import stages
 from finetune.settings import FitSettings, SearchRecipe, SearchSettings, TrainRecipe
+from pretrain.encoder_files import locate, read_config
 
 
 def run(recipe: SearchRecipe) -> dict:
@@ -20,6 +21,8 @@ def run(recipe: SearchRecipe) -> dict:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    read_config(recipe.encoder)  # says how to get an encoder that is not there
+    recipe = recipe.model_copy(update={"encoder": locate(recipe.encoder)})
     study = open_study(recipe)
     left = trials_of(recipe.search) - len(_ended(study))
     if left > 0:

@@ -17,10 +17,13 @@ from finetune.settings import (
     SparseRecipe,
     TrainRecipe,
 )
+from pretrain.encoder_files import locate, read_config
 
 
 def train(recipe: TrainRecipe) -> Path:
     """Fine-tune an encoder; the classifier directory."""
+    read_config(recipe.encoder)  # says how to get an encoder that is not there
+    recipe = recipe.model_copy(update={"encoder": locate(recipe.encoder)})
     inputs = [recipe.encoder] + ([recipe.distil.teacher] if recipe.distil else [])
     return _once("train", "finetune.train", recipe, inputs)
 

@@ -149,3 +149,9 @@ def test_a_pickle_is_refused(tmp_path, classifier_dir):
     (tmp_path / "c" / "model.safetensors").rename(tmp_path / "c" / "model_state.pdparams")
     with pytest.raises(UserError, match=r"model_state\.pdparams"):
         classifier.load(tmp_path / "c")
+
+
+def test_an_encoder_that_is_not_there_is_told_how_to_get(tmp_path, task):
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder="roberta-wwm-ext-large", task=task)
+    with pytest.raises(UserError, match="hfl/chinese-roberta-wwm-ext-large"):
+        stages.train(recipe)
