@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +73,7 @@ class Builder:
 
     def _pieces(self, step: str, label: str) -> list[dict[str, Any]]:
         return self._step(
-            step, [self.plan.bytes_of(i) for i in range(len(self.plan.pieces))], label
+            step, [self.plan.bytes_of(i) / 1e6 for i in range(len(self.plan.pieces))], label
         )
 
     def _partitions(self, step: str, records: int) -> None:
@@ -83,20 +84,21 @@ class Builder:
         write_json(done, count)
         self._step(step, [1] * count, f"{step} duplicates")
 
-    def _step(self, step: str, sizes: list[int], label: str) -> list[dict[str, Any]]:
+    def _step(self, step: str, sizes: list[float], label: str) -> list[dict[str, Any]]:
         """Results of all tasks of a step, in their order; done ones are not done again."""
         results = [steps.finished(self.plan.file(step, i, ".json")) for i in range(len(sizes))]
         todo = [i for i, result in enumerate(results) if result is None]
-        calls = [(self.plan.folder, step, i, len(sizes)) for i in todo]
-        unit = "B" if step in ("read", "write") else "partition"
+        calls = [(self.plan.folder.resolve(), step, i, len(sizes)) for i in todo]
+        unit = "MB" if step in ("read", "write") else "partition"
         start = sum(sizes) - sum(sizes[i] for i in todo)
-        sentences = 0
+        sentences, began = 0, time.monotonic()
         with Progress(label, sum(sizes), unit, start=start, quiet=self._quiet) as progress:
             for index, result in self._runner(steps.run, calls):
                 results[todo[index]] = result
                 counters = result.get("counters", {})
                 sentences += counters.get("sentences_in", counters.get("sentences_out", 0))
-                progress.add(sizes[todo[index]], sentences=sentences)
+                rate = round(sentences / max(time.monotonic() - began, 1e-3))
+                progress.add(sizes[todo[index]], **({"sentences/s": rate} if rate else {}))
         return results
 
     def _vocabulary(self) -> None:
@@ -215,7 +217,6 @@ def _begin(build_plan: Plan) -> None:
         for left in folder.glob(".*.tmp"):
             left.unlink()  # of a process that was killed while it wrote
     build_plan.write()
-    plan.load.cache_clear()
 
 
 def _same(stored: dict[str, Any], build_plan: Plan, what: str) -> None:

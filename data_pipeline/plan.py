@@ -60,6 +60,7 @@ class Plan:
         write_json(
             self.folder / FILE,
             {
+                "directory": str(Path.cwd()),
                 "recipe": self.recipe.model_dump(mode="json"),
                 "settings": self.settings(),
                 "inputs": [dataclasses.asdict(entry) for entry in self.inputs],
@@ -79,15 +80,29 @@ def stored_settings(folder: Path) -> dict[str, Any] | None:
     return _read(folder / FILE)["settings"] if (folder / FILE).exists() else None
 
 
-@lru_cache(maxsize=2)
 def load(folder: Path) -> Plan:
-    """The plan in a working directory; read once per process."""
+    """The plan in a working directory, its paths absolute: a worker may run anywhere."""
+    return _load(folder, stamp(folder / FILE))
+
+
+def stamp(path: Path) -> int:
+    """Changes when a file is written anew; long-lived workers must not go by an old one."""
+    return path.stat().st_mtime_ns
+
+
+@lru_cache(maxsize=2)
+def _load(folder: Path, _: int) -> Plan:
     values = _read(folder / FILE)
-    return Plan(
-        check(BuildRecipe, values["recipe"], str(folder / FILE)),
-        [Input(**entry) for entry in values["inputs"]],
-        [[Part(**part) for part in parts] for parts in values["pieces"]],
-    )
+    recipe = check(BuildRecipe, values["recipe"], str(folder / FILE))
+    begun_in = Path(values["directory"])
+    inputs = [
+        Input(**{**entry, "path": str(begun_in / entry["path"])})
+        if entry["format"] != "packaged"
+        else Input(**entry)
+        for entry in values["inputs"]
+    ]
+    pieces = [[Part(**part) for part in parts] for parts in values["pieces"]]
+    return Plan(recipe.model_copy(update={"output_dir": folder.parent}), inputs, pieces)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline import dedup, packing, shards, spill, words
+from data_pipeline import dedup, packing, plan, shards, spill, words
 from data_pipeline.encode import WordPieceEncoder
 from data_pipeline.plan import Plan
 from data_pipeline.recipe import BuildRecipe
@@ -28,7 +28,8 @@ COUNTERS = (
 def write(build: Plan, piece: int) -> dict[str, Any]:
     """Encode one piece without what duplicates lost, and write its shard if anything is left."""
     recipe = build.recipe
-    encoder = _encoder(build.folder / shards.VOCABULARY, recipe.vocab.lower_case)
+    vocab_file = build.folder / shards.VOCABULARY
+    encoder = _encoder(vocab_file, plan.stamp(vocab_file), recipe.vocab.lower_case)
     cut = _segmenter(recipe.words.segmenter, recipe.words.hmm)
     counters: Counter = Counter(dict.fromkeys(COUNTERS, 0))
     unknown: Counter = Counter()
@@ -117,7 +118,7 @@ def _among(numbers: np.ndarray, first: int, count: int) -> list[bool]:
 
 
 @lru_cache(maxsize=1)
-def _encoder(vocab_file: Path, lower_case: bool) -> WordPieceEncoder:
+def _encoder(vocab_file: Path, _: int, lower_case: bool) -> WordPieceEncoder:
     return WordPieceEncoder(vocab_file, lower_case)
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -6,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipeline import clean, plan, shards, vocab
+from data_pipeline import clean, plan, shards, steps, vocab
 from data_pipeline.base.errors import UserError
 from data_pipeline.build import build
 from data_pipeline.encode import WordPieceEncoder
@@ -244,3 +245,30 @@ def test_manifest_tells_all_that_decides_the_content(corpus, recipe):
     assert "run" not in values["settings"] and "output_dir" not in values["settings"]
     assert sum(values["length_histogram"]) == values["samples"]
     assert Manifest.read(made.output_dir).fingerprint
+
+
+def test_tasks_can_run_in_another_directory(corpus, recipe, tmp_path, monkeypatch):
+    """Paths in a recipe may be relative; workers of a cluster need not share the directory."""
+    monkeypatch.chdir(tmp_path)
+    made = recipe(sources=[{"path": "corpus"}], output_dir="relative/shards")
+    expected = build(recipe(sources=[{"path": "corpus"}], output_dir="other"), quiet=True)
+    original = steps.run
+
+    def elsewhere(*arguments):
+        with monkeypatch.context() as there:
+            there.chdir("/")
+            return original(*arguments)
+
+    monkeypatch.setattr(steps, "run", elsewhere)
+    assert build(made, quiet=True).fingerprint == expected.fingerprint
+    assert verify(tmp_path / "relative/shards", quiet=True) == []
+
+
+def test_a_long_lived_worker_does_not_go_by_an_old_plan(corpus, recipe):
+    made = recipe(sources=[{"path": str(corpus)}])
+    first = build(made, quiet=True)
+    shutil.rmtree(made.output_dir)
+    other = recipe(sources=[{"path": str(corpus)}], max_length=32, clean={"min_chars": 20})
+    second = build(other, quiet=True)
+    assert second.max_length == 32 and second.fingerprint != first.fingerprint
+    assert verify(made.output_dir, quiet=True) == []
