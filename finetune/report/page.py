@@ -7,7 +7,8 @@ from pathlib import Path
 from data_pipeline.base.files import write_atomically
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222 }
+body { margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0; width: 100% }
 th, td { border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: right }
 th:first-child, td:first-child { text-align: left }

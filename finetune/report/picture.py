@@ -10,7 +10,7 @@ def scatter(rows: list[dict], path: Path, task: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     largest = max(row["size_mb"] for row in rows)
@@ -41,7 +41,7 @@ def scatter(rows: list[dict], path: Path, task: str) -> None:
     axes.margins(0.12)
     handles, labels = axes.get_legend_handles_labels()
     numbered = [f"{i}  {text}" for i, text in enumerate(labels, 1)]
-    legend = axes.legend(handles, numbered, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend = figure.legend(handles, numbered, fontsize=8, loc="outside lower center", ncols=2)
     for handle in legend.legend_handles:
         handle.set_sizes([60])
     with whole_file(path) as temporary:
