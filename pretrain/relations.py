@@ -18,6 +18,8 @@ from paddle import Tensor, nn
 MASKED = -1e30  # added to the scores of pads; Paddle's softmax then gives them 1e-28 or less
 NO_WEIGHT = 1e-9  # 1 - 0.3 - 0.7 is 5e-17
 LARGEST = 1e12  # of an element of Q, K or V: scores stay finite, and far above MASKED
+TABLE_CPU = 2**20  # scores formed at once: what a core's cache holds is twice as fast as memory
+TABLE_GPU = 2**26  # enough to fill a GPU, and a bound on its memory
 
 
 def qkv_at(encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: int):
@@ -113,11 +115,14 @@ def sample_loss(student: Tensor, teacher: Tensor, mask: Tensor, group_size: int)
     """
     heads = student.shape[2]
 
-    def regroup(x):  # [B, L, R, d] -> [groups, L, R, G, d]
-        return x.reshape([-1, group_size, *x.shape[1:]]).transpose([0, 2, 3, 1, 4])
+    def regroup(x):  # [B, L, R, d] -> [groups * L, R, G, d]
+        length, heads, width = x.shape[1:]
+        grouped = x.reshape([-1, group_size, length, heads, width]).transpose([0, 2, 3, 1, 4])
+        return grouped.reshape([-1, heads, group_size, width])
 
-    def by_position(x):  # [B, L] -> [groups, L, 1, G]
-        return x.reshape([-1, group_size, x.shape[1]]).transpose([0, 2, 1]).unsqueeze(2)
+    def by_position(x):  # [B, L] -> [groups * L, 1, G]
+        grouped = x.reshape([-1, group_size, x.shape[1]]).transpose([0, 2, 1])
+        return grouped.reshape([-1, 1, group_size])
 
     keys = by_position(mask)
     rows = by_position(_mean_within_groups(mask, group_size, heads))
@@ -155,24 +160,39 @@ class WeightedDivergence(paddle.autograd.PyLayer):
 
     @staticmethod
     def forward(ctx, student: Tensor, teacher: Tensor, keys: Tensor | None, rows: Tensor) -> Tensor:
-        """student, teacher: float32 [..., N, d]; keys: 1 or 0, and rows: weights, both broadcast
-        to [..., N]. Returns a scalar."""
-        scores, target_scores = _scores(student, keys), _scores(teacher, keys)
-        relation, target = F.softmax(scores, axis=-1), F.softmax(target_scores, axis=-1)
-        # sum t (log t - log s), where log softmax is score - log sum exp
-        log_sums = _log_sum(scores, relation) - _log_sum(target_scores, target)
-        divergence = target_scores.subtract_(scores).multiply_(target).sum(axis=-1) + log_sums
-        pull = relation.subtract_(target).multiply_(rows.unsqueeze(-1))  # d loss / d scores
-        gradient = paddle.matmul(pull, student)
-        gradient += paddle.matmul(pull, student, transpose_x=True)
-        ctx.save_for_backward(gradient.scale_(1.0 / math.sqrt(student.shape[-1])))
-        return (divergence * rows).sum()
+        """student, teacher: float32 [M, ..., N, d]; keys: 1 or 0, and rows: weights, both [M, ...],
+        broadcast to [M, ..., N]. Returns a scalar. Works through M a few at a time."""
+        table = TABLE_CPU if student.place.is_cpu_place() else TABLE_GPU
+        step = max(1, table // math.prod([*student.shape[1:-1], student.shape[-2]]))
+        parts = []
+        for start in range(0, student.shape[0], step):
+            part = slice(start, start + step)
+            some_keys = None if keys is None else keys[part]
+            parts.append(_divergence(student[part], teacher[part], some_keys, rows[part]))
+        losses, gradients = zip(*parts, strict=True)
+        ctx.save_for_backward(gradients[0] if len(parts) == 1 else paddle.concat(gradients))
+        return losses[0] if len(parts) == 1 else paddle.stack(losses).sum()
 
     @staticmethod
     def backward(ctx, upstream: Tensor) -> Tensor:
         """By `student` alone."""
         (gradient,) = ctx.saved_tensor()
         return gradient * upstream
+
+
+def _divergence(student: Tensor, teacher: Tensor, keys: Tensor | None, rows: Tensor):
+    """(sum over rows of weight * KL, its gradient by `student`); see WeightedDivergence."""
+    scores, target_scores = _scores(student, keys), _scores(teacher, keys)
+    relation, target = F.softmax(scores, axis=-1), F.softmax(target_scores, axis=-1)
+    # sum t (log t - log s), where log softmax is score - log sum exp
+    log_sums = _log_sum(scores, relation) - _log_sum(target_scores, target)
+    divergence = target_scores.subtract_(scores).multiply_(target).sum(axis=-1) + log_sums
+    pull = relation.subtract_(target)
+    # The weights go onto x, which is smaller than the table, before and after its products.
+    weights = rows.unsqueeze(-1) * (1.0 / math.sqrt(student.shape[-1]))
+    gradient = paddle.matmul(pull, student).multiply_(weights)
+    gradient += paddle.matmul(pull, student * weights, transpose_x=True)
+    return (divergence * rows).sum(), gradient
 
 
 def _scores(x: Tensor, keys: Tensor | None) -> Tensor:
