@@ -25,6 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
+if (
+    __name__ == "__main__"
+):  # this folder has a data_pipeline.py too: look from the root of the project
+    sys.path[0] = str(Path(__file__).parents[1])
+
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.files import write_json
 from finetune.backends import OnnxBackend
@@ -36,7 +41,7 @@ from finetune.tasks import open_task
 
 HIDDEN, VOCAB, LABELS, BATCH, LENGTH, TITLES = 768, 21128, 3, 32, 128, 320
 PEER = "BERT-base FP32"
-STAGES = ("PP-MiniLM 6L FP32", "+ deployed form", "+ width 3/4", "+ INT8")
+STAGES = ("PP-MiniLM 6L FP32", "+ deployed form", "+ width 0.75", "+ INT8")
 
 
 @command
