@@ -1,0 +1,189 @@
+"""A distillation step here and in the published loop, on the same sentences and sizes.
+
+    python benchmarks/distill_step.py [--json FILE] [--torch PYTHON] [--rounds 3] [--shards DIR]
+
+Contenders run one after the other, each in a process of its own, for some rounds; medians are
+compared. Encoders have random weights of the published sizes; sentences come from shards.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+# Not this folder, where data_pipeline.py is a benchmark and would hide the package.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+SIZES = {
+    "published": {"teacher": (24, 1024, 16), "teacher_layer": 20, "student": (6, 768, 12)},
+    "small": {"teacher": (4, 256, 4), "teacher_layer": 4, "student": (3, 256, 4)},
+}
+VOCABULARY, HEADS, GROUP = 21128, 64, 16
+CONTENDERS = ("published", "ours", "ours_engine")
+TORCH = ("torch_fp32", "torch_bf16")
+UNITS = {"seq_s": "sequences/s", "mb": "MB"}
+
+
+def main() -> None:
+    """Run the rounds, or, as a child, one contender."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write figures, settings and repeats here")
+    parser.add_argument("--rounds", type=int, default=3, help="times that each contender runs")
+    parser.add_argument("--batches", type=int, default=4, help="timed batches of 16 a run")
+    parser.add_argument("--sizes", choices=SIZES, default="published", help="of both encoders")
+    parser.add_argument("--shards", type=Path, default=Path("runs/demo/shards"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--torch", metavar="PYTHON", help="an interpreter with torch and transformers"
+    )
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contender:
+        print("RESULT " + json.dumps(contend(options)))
+        return
+    runs = {}
+    contenders = (*CONTENDERS, *(TORCH if options.torch else ()))
+    for number in range(options.rounds):
+        for name in contenders:
+            result = child(name, options)
+            runs.setdefault(name, []).append(result)
+            print(f"round {number + 1} {name}: {result['seq_s']:.2f} sequences/s", file=sys.stderr)
+    figures = figures_of(runs)
+    for name, value in figures.items():
+        print(f"{name:34} {value:12.4g}")
+    if options.json:
+        settings = {"machine": platform.processor(), "cores": os.cpu_count(), **vars(options)}
+        report = {"figures": figures, "settings": settings, "versions": versions(), "runs": runs}
+        options.json.write_text(json.dumps(report, indent=2, default=str) + "\n")
+
+
+def child(name: str, options: argparse.Namespace) -> dict:
+    """Run one contender in a process of its own, with the settings that suit every one of them."""
+    python = options.torch if name in TORCH else sys.executable
+    words = [python, "-W", "ignore", __file__, "--contender", name, "--sizes", options.sizes]
+    words += ["--batches", str(options.batches), "--shards", str(options.shards)]
+    threads = str(options.threads)
+    settings = {"MKL_DEBUG_CPU_TYPE": "5", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    done = subprocess.run(
+        words, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=True
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
+    return json.loads(line.removeprefix("RESULT "))
+
+
+def figures_of(runs: dict[str, list[dict]]) -> dict[str, float]:
+    """Medians over the rounds, and ratios of medians."""
+
+    def median(name: str, key: str) -> float:
+        return statistics.median(run[key] for run in runs[name])
+
+    published, ours = median("published", "seq_s"), median("ours", "seq_s")
+    figures = {
+        "ours_seq_s": ours,
+        "published_seq_s": published,
+        "ratio": ours / published,
+        "ours_engine_seq_s": median("ours_engine", "seq_s"),
+        "ratio_teacher_engine": median("ours_engine", "seq_s") / published,
+        "teacher_engine_relation_error": median("ours_engine", "relation_error"),
+        "matmul_ceiling_gflop_s": median("ours", "ceiling_gflop_s"),
+        "matmul_ceiling_share": median("ours", "ceiling_share"),
+        "relation_share": median("ours", "relation_share"),
+        "teacher_share": median("ours", "teacher_share"),
+        "data_wait_share": median("ours", "data_wait_share"),
+        "ours_padding_share": median("ours", "padding_share"),
+        "published_padding_share": median("published", "padding_share"),
+        "ours_peak_mb": median("ours", "peak_mb"),
+        "ours_engine_peak_mb": median("ours_engine", "peak_mb"),
+        "published_peak_mb": median("published", "peak_mb"),
+    }
+    return figures | {f"{name}_seq_s": median(name, "seq_s") for name in TORCH if name in runs}
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the speed."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("paddlepaddle", "paddlenlp", "onnxruntime", "numpy")}
+
+
+# ---- one contender ----
+
+
+def contend(options: argparse.Namespace) -> dict:
+    """Time one contender over its batches, after one to warm up."""
+    sizes = SIZES[options.sizes]
+    if options.contender in TORCH:
+        from benchmarks.torch_peer import contender
+
+        run, batches = contender(options.contender, sizes, shuffled(sample_lists(options)))
+    elif options.contender == "published":
+        from benchmarks.published_loop import contender
+
+        run, batches = contender(sizes, shuffled(sample_lists(options)))
+    else:
+        from benchmarks.our_step import contender
+
+        run, batches = contender(sizes, options, options.contender == "ours_engine")
+    batches = iter(batches)
+    run(next(batches))
+    began, waited = time.perf_counter(), 0.0
+    for _ in range(options.batches):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        run(batch)
+    seconds = time.perf_counter() - began
+    cells, tokens = run.cells, run.tokens
+    return {
+        "seq_s": GROUP * options.batches / seconds,
+        "data_wait_share": waited / seconds,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "padding_share": 1 - tokens / cells,
+        **run.more(seconds),
+    }
+
+
+def grouped(options: argparse.Namespace):
+    """Steps of this project's loader, without end; each is one batch of one relation group."""
+    from data_pipeline.loader import Loader
+    from data_pipeline.order import OrderSettings
+
+    settings = OrderSettings(relation_group_size=GROUP, global_batch_size=GROUP)
+    return iter(Loader(options.shards, settings, workers=1))
+
+
+def sample_lists(options: argparse.Namespace) -> list[list[list[int]]]:
+    """The samples of a batch to warm up with and of the timed ones, as plain lists."""
+    lists = []
+    for (batch,) in itertools.islice(grouped(options), options.batches + 1):
+        lengths = batch.attention_mask.sum(axis=1)
+        lists.append([row[:n].tolist() for row, n in zip(batch.input_ids, lengths, strict=True)])
+    return lists
+
+
+def shuffled(lists: list[list[list[int]]]) -> list[np.ndarray]:
+    """The timed samples in random order, padded to each batch's longest, as a loader without
+    buckets gives them: input_ids [16, L]."""
+    timed = [sample for batch in lists[1:] for sample in batch]
+    order = np.random.default_rng(0).permutation(len(timed))
+    batches = [lists[0], *([timed[i] for i in part] for part in order.reshape(-1, GROUP))]
+    padded = []
+    for batch in batches:
+        ids = np.zeros((len(batch), max(map(len, batch))), np.int64)
+        for row, sample in zip(ids, batch, strict=True):
+            row[: len(sample)] = sample
+        padded.append(ids)
+    return padded
+
+
+if __name__ == "__main__":
+    main()

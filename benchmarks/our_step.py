@@ -1,0 +1,151 @@
+"""This project's step, for benchmarks/distill_step.py."""
+
+import time
+
+import numpy as np
+import paddle
+
+from benchmarks.distill_step import GROUP, HEADS, VOCABULARY, grouped
+from data_pipeline.base.recipes import check
+from pretrain import engine, flops, optimize
+from pretrain.distill import Distillation
+from pretrain.recipe import DistillRecipe
+from pretrain.relations import relation_loss, states_at
+from pretrain.step import Clock, Trainer, train_step
+from pretrain.student import freeze_unreached
+from pretrain.teacher import build_encoder
+
+
+def contender(sizes: dict, options, with_engine: bool):
+    """(a function of one step's batches, all steps)."""
+    run = OurStep(sizes, options, "onnx_int8" if with_engine else "dynamic")
+    return run, grouped(options)
+
+
+def encoder(architecture: str, layers: int, hidden: int, heads: int, act: str):
+    """A random encoder with the vocabulary of the published models."""
+    return build_encoder(
+        {
+            "architectures": [architecture],
+            "num_hidden_layers": layers,
+            "hidden_size": hidden,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * hidden,
+            "hidden_act": act,
+            "vocab_size": VOCABULARY,
+        }
+    )
+
+
+class OurStep:
+    """`train_step` of the published recipe, at batches of one relation group."""
+
+    def __init__(self, sizes: dict, options, kind: str):
+        layers, hidden, heads = sizes["student"]
+        self.sizes, self.kind = sizes, kind
+        self.recipe = check(
+            DistillRecipe,
+            {
+                "output_dir": "unused",
+                "data": {"shards": str(options.shards)},
+                "batch": {"global_batch_size": GROUP, "relation_group_size": GROUP},
+                "teacher": {"path": "unused", "layer": sizes["teacher_layer"]},
+                "student": {
+                    "num_hidden_layers": layers,
+                    "hidden_size": hidden,
+                    "num_attention_heads": heads,
+                    "layer": layers,
+                },
+                "relations": {"heads": HEADS},
+            },
+            "benchmark",
+        )
+        paddle.seed(0)
+        self.teacher = encoder("RobertaModel", *sizes["teacher"], "gelu")
+        student = encoder("PPMiniLMModel", *sizes["student"], "relu")
+        freeze_unreached(student, layers, with_hidden=False)
+        states = engine.open_engine(kind, self.teacher, sizes["teacher_layer"], False)
+        objective = Distillation(student, states, layers, self.recipe.relations)
+        objective.train()
+        adam = optimize.build_optimizer(objective, self.recipe.optimizer, False)
+        self.trainer = Trainer(self.recipe, objective, objective, adam, adam._parameter_list, 0, 1)
+        self.clock, self.count = Clock(), 0
+        self.cells = self.tokens = self.flops = 0
+
+    def __call__(self, batches) -> None:
+        """One step; the first one is not counted."""
+        if self.count == 1:
+            self.clock, self.cells, self.tokens, self.flops = Clock(), 0, 0, 0
+        train_step(self.trainer, batches, self.count, 6e-4, 1.0, self.clock)
+        self.count += 1
+        self.last = batches[0]
+        self.cells += self.last.input_ids.size
+        self.tokens += int(self.last.attention_mask.sum())
+        self.flops += flops.distillation(
+            flops.Shape(self.sizes["teacher"][1], 4 * self.sizes["teacher"][1]),
+            self.sizes["teacher_layer"],
+            flops.Shape(self.sizes["student"][1], 4 * self.sizes["student"][1]),
+            self.sizes["student"][0],
+            self.last.input_ids.size,
+            self.last.input_ids.shape[1],
+        )
+
+    def more(self, seconds: float) -> dict[str, float]:
+        """What else is measured in the same process."""
+        per_step = seconds / (self.count - 1)
+        ceiling = matmul_ceiling(self.sizes["teacher"][1])
+        found = {
+            "ceiling_gflop_s": ceiling / 1e9,
+            "ceiling_share": self.flops / seconds / ceiling,
+            "relation_share": self.relation_seconds() / per_step,
+            **{f"{k}_share": v / seconds for k, v in self.clock.seconds.items()},
+        }
+        if self.kind != "dynamic":
+            found["relation_error"] = self.engine_error()
+        return found
+
+    def states(self):
+        """(student's states that want a gradient, the teacher's, mask) of the last batch."""
+        objective, batch = self.trainer.objective, self.last
+        ids, mask, *teacher = objective.prepare(batch, np.random.default_rng(0))
+        student = [
+            x.detach() for x in states_at(objective.encoder, ids, mask, objective.layer, False)
+        ]
+        for x in student:
+            x.stop_gradient = False
+        return student, teacher, mask
+
+    def relation_seconds(self) -> float:
+        """Relation losses and their gradients on the last batch, forward and backward."""
+        student, teacher, mask = self.states()
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            losses = [
+                relation_loss(s, t, mask, HEADS, GROUP, 0.0, 1.0)
+                for s, t in zip(student, teacher, strict=True)
+            ]
+            sum(losses).backward()
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    def engine_error(self) -> float:
+        """KL of the engine's relations from the exact ones, on the last batch."""
+        layer = self.sizes["teacher_layer"]
+        ids, mask = self.last.input_ids, self.last.attention_mask
+        exact = engine.open_engine("dynamic", self.teacher, layer, False)(ids, mask)
+        found = self.trainer.objective.teacher(ids, mask)
+        return engine.relation_error(exact, found, mask, HEADS, GROUP, 0.0, 1.0)
+
+
+def matmul_ceiling(width: int) -> float:
+    """FLOP/s of the teacher's largest product, as fast as this process does it."""
+    rows = 16 * 128
+    x, w = paddle.randn([rows, width]), paddle.randn([width, 4 * width])
+    paddle.matmul(x, w)
+    times = []
+    for _ in range(7):
+        began = time.perf_counter()
+        paddle.matmul(x, w)
+        times.append(time.perf_counter() - began)
+    return 2 * rows * width * 4 * width / min(times)

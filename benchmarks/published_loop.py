@@ -1,0 +1,88 @@
+"""The published loop, for benchmarks/distill_step.py: PaddleNLP's `to_distill` and
+`calc_multi_relation_loss`, used as its pp-minilm example does (general_distill.py)."""
+
+import numpy as np
+import paddle
+from paddlenlp.transformers import (
+    PPMiniLMForSequenceClassification,
+    RobertaConfig,
+    RobertaModel,
+)
+from paddlenlp.transformers.distill_utils import calc_multi_relation_loss, to_distill
+from paddlenlp.transformers.ppminilm.configuration import PPMiniLMConfig
+
+from benchmarks.distill_step import HEADS, VOCABULARY
+
+
+def contender(sizes: dict, batches: list[np.ndarray]):
+    """(a function of one batch, all batches)."""
+    return PublishedStep(sizes), batches
+
+
+def settings(layers: int, hidden: int, heads: int, act: str) -> dict:
+    """Fields that both configurations share."""
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+        "hidden_act": act,
+        "vocab_size": VOCABULARY,
+        "pad_token_id": 0,
+    }
+
+
+class PublishedStep:
+    """Its step: alpha 0, beta 1, a batch's own samples related to each other."""
+
+    def __init__(self, sizes: dict):
+        paddle.seed(0)
+        teacher = RobertaModel(RobertaConfig(**settings(*sizes["teacher"], "gelu")))
+        student = PPMiniLMForSequenceClassification(
+            PPMiniLMConfig(**settings(*sizes["student"], "relu"))
+        )
+        self.teacher = to_distill(teacher, return_qkv=True, layer_index=sizes["teacher_layer"] - 1)
+        self.student = to_distill(student, return_qkv=True, layer_index=sizes["student"][0] - 1)
+        self.kl = paddle.nn.KLDivLoss("sum")
+        decayed = [
+            p.name
+            for n, p in student.named_parameters()
+            if not any(x in n for x in ("bias", "norm"))
+        ]
+        self.optimizer = paddle.optimizer.AdamW(
+            6e-4,
+            parameters=student.parameters(),
+            weight_decay=0.01,
+            apply_decay_param_fun=lambda name: name in decayed,
+            grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0),
+        )
+        self.cells = self.tokens = self.count = 0
+
+    def __call__(self, ids: np.ndarray) -> None:
+        """One step; the first one is not counted."""
+        if self.count == 1:
+            self.cells = self.tokens = 0
+        input_ids = paddle.to_tensor(ids)
+        mask = ((input_ids == 0).astype("float32") * -1e9).unsqueeze([1, 2])
+        with paddle.no_grad():
+            self.teacher(input_ids)
+        teacher = self.teacher.outputs
+        self.student(input_ids)
+        student = self.student.outputs
+        losses = [
+            calc_multi_relation_loss(
+                self.kl, getattr(student, x), getattr(teacher, x), mask, HEADS, 0.0, 1.0
+            )
+            for x in "qkv"
+        ]
+        loss = sum(losses) / (HEADS * ids.size)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.clear_grad()
+        self.count += 1
+        self.cells += ids.size
+        self.tokens += int((ids != 0).sum())
+
+    def more(self, seconds: float) -> dict[str, float]:
+        """Nothing else is measured."""
+        return {}
