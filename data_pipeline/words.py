@@ -1,7 +1,14 @@
 """Where words begin, as jieba cuts them.
 
 jieba (Python) is the reference. rjieba is the same algorithm and dictionary in Rust, about fifteen
-times faster; `agreement` measures how far the two cut alike, and the tests hold it to that.
+times faster, and so the default. How far its words are jieba's (F1, jieba 0.42.1, rjieba 0.2.2):
+
+    iNEWS, 0.8 M characters             0.998   (1.000 on its Han characters alone)
+    shop reviews, 0.5 M                 0.9995  (1.000)
+    People's Daily, 0.4 M               1.000   (1.000)
+
+What differs are runs of ASCII. With the hidden Markov model off they are the same; but on or off
+changes words (F1 0.94 to 0.97), so the setting is part of the recipe.
 """
 
 import logging

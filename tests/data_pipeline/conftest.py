@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from data_pipeline import packaged, vocab
 from data_pipeline.base.recipes import check
 from data_pipeline.recipe import BuildRecipe
 from data_pipeline.shards import Ragged
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

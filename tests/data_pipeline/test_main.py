@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -51,10 +50,8 @@ def test_mistakes_are_named(corpus, recipe, recipe_file, capsys, overrides, mess
 
 
 def test_help_answers_at_once():
-    began = time.monotonic()
     words = [sys.executable, "-X", "importtime", "-m", "data_pipeline", "--help"]
     result = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "build" in result.stdout
     for heavy in ("numpy", "h5py", "pydantic", "paddle", "matplotlib"):
         assert f" {heavy}\n" not in result.stderr
-    assert time.monotonic() - began < 30
