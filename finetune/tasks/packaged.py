@@ -2,7 +2,7 @@
 
 from finetune.tasks.base import Example, Task
 
-INEWS_LABELS = ["0", "1", "2"]
+INEWS_LABELS = ["positive", "neutral", "negative"]  # 0, 1, 2: DataFountain competition 350
 REVIEW_LABELS = ["negative", "positive"]
 BODY_CHARACTERS = 512  # more than any max_length keeps; bodies go up to 33,000
 
