@@ -7,6 +7,7 @@ error that names its nearest neighbour.
 
 import copy
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ def check(model: type[R], values: dict[str, Any], where: str) -> R:
     """The typed recipe for plain `values`, or a UserError that lists all that is wrong in them."""
     recipe, problems = examine(model, values)
     if problems or recipe is None:
-        texts = list(problems.values())
+        texts = [text for text in problems.values() if text]
         raise UserError(
             f"{where}: {len(texts)} problem(s)\n" + "\n".join(f"  {text}" for text in texts)
         )
@@ -66,7 +67,8 @@ def examine(
 
     A section whose fields are wrong is checked as a whole only once they are right; so what is
     wrong is taken out (its default takes its place, or for a field that has none its value in
-    `stand_in`) and the rest is checked again. None when the recipe cannot be made even so.
+    `stand_in`) and the rest is checked again. A section that is then wrong because of what took the
+    place of a field has no text. None when the recipe cannot be made even so.
     """
     values, problems = copy.deepcopy(values), {}
     while True:
@@ -138,7 +140,9 @@ def _mend(values: dict, item: dict, problems: dict, model: type[BaseModel], stan
     """Note a problem and take its field out of `values`; whether that changed anything."""
     field = ".".join(str(part) for part in item["loc"])
     known = field in problems
-    problems.setdefault(field, _describe(model, item))
+    replaced = [name.rpartition(".")[2] for name in problems if name.startswith(f"{field}.")]
+    is_due_to_it = any(re.search(rf"\b{re.escape(name)}\b", item["msg"]) for name in replaced)
+    problems.setdefault(field, "" if is_due_to_it else _describe(model, item))
     if item["type"] == "missing":
         fitting = {k: v for k, v in stand_in.items() if f"{k}.".startswith(f"{field}.")}
         for name, value in fitting.items():

@@ -71,6 +71,14 @@ def test_a_section_is_checked_as_a_whole_even_when_a_field_of_it_is_wrong():
     assert values["optimizer"] == {"learning_rate": -1, "warmup": 3}
 
 
+def test_what_took_the_place_of_a_wrong_field_is_not_blamed():
+    values = {"name": "a", "optimizer": {"warmup": 2, "total": "many"}}
+    _, problems = recipes.examine(Example, values)
+    assert problems["optimizer"] == ""
+    with pytest.raises(UserError, match=r"1 problem\(s\)\n  optimizer.total: "):
+        recipes.check(Example, values, "test")
+
+
 @pytest.mark.parametrize("text", [".inf", ".nan"])
 def test_a_number_is_finite(tmp_path, text):
     with pytest.raises(UserError, match=r"optimizer\.learning_rate: .*finite"):
