@@ -5,7 +5,6 @@ import json
 import sys
 from pathlib import Path
 
-from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError, command
 
 
@@ -16,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="find all that is wrong with a recipe")
     check.add_argument("--config", required=True, help="a distillation or MLM recipe")
-    check.add_argument("--world_size", type=int, default=1, help="ranks it is meant for")
+    check.add_argument("--world_size", type=_ranks, default=1, help="ranks it is meant for")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.epilog = "Any value of the recipe: --key.subkey value"
     release = commands.add_parser("release", help="write a run's student as a model directory")
@@ -34,21 +33,26 @@ def main(argv: list[str] | None = None) -> int:
     return run_release(options)
 
 
+def _ranks(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+    return int(text)
+
+
 def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
     """Print the problems of a recipe; exit code 2 when there are any."""
     from pretrain import check
-    from pretrain.recipe import DistillRecipe, MaskedLMRecipe
 
-    kind = MaskedLMRecipe if "masking" in recipes.read_yaml(Path(options.config)) else DistillRecipe
     try:
-        recipe = recipes.load(kind, options.config, overrides)
-        problems = check.problems(recipe, options.world_size)
+        recipe, wrong = check.read(check.kind_of(options.config), options.config, overrides)
+        problems = check.problems(recipe, options.world_size, wrong)
     except UserError as error:
         problems = [str(error)]
     if options.json:
         print(json.dumps({"problems": problems}, ensure_ascii=False))
     elif problems:
-        raise UserError("\n".join(problems))
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise UserError(f"{options.config}: {len(problems)} problem(s)\n{lines}")
     else:
         print(f"{options.config}: no problems found")
     return 2 if problems else 0

@@ -1,104 +1,253 @@
-"""What can be known to be wrong with a recipe before a model is built. Reads only small files."""
+"""What can be known to be wrong with a recipe before a model is built. Reads only small files and
+the heads of large ones, and does not import Paddle.
 
+Each check yields (message, fields): the fields are what it relies on, the first the one to mend.
+"""
+
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from data_pipeline import vocab
+from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.shards import Manifest
-from pretrain.recipe import DistillRecipe, Run
+from pretrain import weights
+from pretrain.encoder_files import (
+    DEFAULT_SIZES,
+    config_problems,
+    family_of,
+    locate,
+    read_config,
+)
+from pretrain.recipe import DistillRecipe, MaskedLMRecipe, Run
+
+R = TypeVar("R", bound=Run)
+Problem = tuple[str, tuple[str, ...]]
+
+# In place of fields that have no default, so that the rest of a recipe without them is checked.
+STAND_IN = {
+    "output_dir": "output_dir",
+    "model_dir": "model_dir",
+    "data.shards": "shards",
+    "teacher.path": "teacher",
+    "teacher.layer": 1,
+}
 
 
-def problems(recipe: Run, world_size: int) -> list[str]:
-    """All problems at once, each with its field, its value and what would be valid."""
-    found: list[str] = []
-    groups = recipe.batch.global_batch_size // recipe.batch.relation_group_size
-    found += share_problems(groups, recipe.batch.groups_per_micro_batch, world_size)
+def kind_of(path: Path | str) -> type[Run]:
+    """Whether a file is a recipe of distillation or of masked-language-model pre-training."""
+    keys = recipes.read_yaml(Path(path)).keys()
+    return MaskedLMRecipe if {"masking", "encoder", "model_dir"} & keys else DistillRecipe
+
+
+def read(
+    kind: type[R], path: Path | str, overrides: list[str] | None = None
+) -> tuple[R | None, dict[str, str]]:
+    """The recipe in a file, wrong fields replaced, and what is wrong with each of them."""
+    return recipes.examine(kind, recipes.values_of(path, overrides), STAND_IN)
+
+
+def problems(recipe: Run | None, world_size: int, wrong: dict[str, str] | None = None) -> list[str]:
+    """All problems at once, each with its field, its value and what would be valid.
+
+    `wrong` is what `read` found; what depends on those fields is not looked at.
+    """
+    wrong = wrong or {}
+    found = [text for text in wrong.values() if text]
+    for text, fields in environment_problems(recipe, world_size) if recipe else ():
+        if not any(_overlap(field, other) for field in fields for other in wrong):
+            found.append(f"{fields[0]}: {text}")
+    return found
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def environment_problems(recipe: Run, world_size: int) -> Iterator[Problem]:
+    """What does not fit between a recipe that is right in itself, its files and its ranks."""
+    yield from share_problems(recipe, world_size)
+    yield from place_problems(recipe)
     manifest = None
     try:
         manifest = Manifest.read(recipe.data.shards)
     except UserError as error:
-        found.append(f"data.shards: {error}")
+        yield str(error), ("data.shards",)
     if manifest is not None:
-        found += data_problems(recipe, manifest)
+        yield from shard_problems(recipe.data.shards, manifest)
+        yield from data_problems(recipe, manifest)
     if isinstance(recipe, DistillRecipe):
-        found += teacher_problems(recipe, manifest)
-    return found
+        heads, width = recipe.relations.heads, recipe.student.hidden_size
+        yield from heads_problems(heads, "student", width, "student.hidden_size")
+        yield from teacher_problems(recipe, manifest)
 
 
-def share_problems(groups: int, groups_per_micro_batch: int, world_size: int) -> list[str]:
+def share_problems(recipe: Run, world_size: int) -> Iterator[Problem]:
     """Groups must be shared out evenly over ranks, and over micro-batches within a rank."""
+    batch = recipe.batch
+    groups = batch.global_batch_size // batch.relation_group_size
+    fields = ("batch.global_batch_size", "batch.relation_group_size")
     if groups % world_size:
-        return [
-            f"batch.global_batch_size: its {groups} relation group(s) cannot be shared evenly by "
-            f"{world_size} ranks"
-        ]
-    if (groups // world_size) % groups_per_micro_batch:
-        return [
-            f"batch.groups_per_micro_batch: {groups_per_micro_batch} does not divide the "
-            f"{groups // world_size} group(s) of a rank"
-        ]
-    return []
+        yield (
+            f"{batch.global_batch_size} is {groups} relation group(s), which cannot be shared "
+            f"evenly by {world_size} ranks; {_divisors(groups)} ranks can",
+            fields,
+        )
+        return
+    share = groups // world_size
+    if share % batch.groups_per_micro_batch:
+        yield (
+            f"{batch.groups_per_micro_batch} does not divide the {share} group(s) of a rank; "
+            f"{_divisors(share)} would",
+            ("batch.groups_per_micro_batch", *fields),
+        )
 
 
-def data_problems(recipe: Run, manifest: Manifest) -> list[str]:
+def _divisors(number: int) -> str:
+    several = [str(n) for n in range(1, min(number, 4096) + 1) if number % n == 0]
+    return ", ".join(several[:-1]) + " or " * bool(several[1:]) + several[-1]
+
+
+def place_problems(recipe: Run) -> Iterator[Problem]:
+    """Directories are to be written where no file stands."""
+    for field in ("output_dir", "model_dir"):
+        path = getattr(recipe, field, None)
+        for place in (path, *path.parents) if path else ():
+            try:
+                if place.is_file():
+                    yield f"{path}: {place} is a file, not a directory", (field,)
+            except OSError as error:
+                yield f"{path}: {error.strerror}", (field,)
+                break
+
+
+def shard_problems(directory: Path, manifest: Manifest) -> Iterator[Problem]:
+    """Each shard is there with the size that it was written with."""
+    for shard in manifest.shards:
+        path = directory / shard.file
+        size = path.stat().st_size if path.is_file() else None
+        if size is None:
+            yield f"{path} is not there, but the manifest names it", ("data.shards",)
+        elif size != shard.bytes:
+            yield f"{path} has {size} bytes, but was written with {shard.bytes}", ("data.shards",)
+
+
+def data_problems(recipe: Run, manifest: Manifest) -> Iterator[Problem]:
     """Enough samples, and positions enough for the longest."""
-    found = []
     if manifest.samples < recipe.batch.global_batch_size:
-        found.append(
-            f"batch.global_batch_size: {recipe.batch.global_batch_size}, but "
-            f"{recipe.data.shards} holds {manifest.samples} samples"
+        yield (
+            f"{recipe.batch.global_batch_size}, but {recipe.data.shards} holds "
+            f"{manifest.samples} samples, and can give no more at a time",
+            ("batch.global_batch_size", "data.shards"),
         )
-    name, sizes = ("student", recipe.student) if isinstance(recipe, DistillRecipe) else (
-        "encoder", recipe.encoder,
-    )  # fmt: skip
-    if sizes.max_position_embeddings < manifest.max_length:
-        found.append(
-            f"{name}.max_position_embeddings: {sizes.max_position_embeddings} is less than the "
-            f"shards' max_length {manifest.max_length}"
+    name = "student" if isinstance(recipe, DistillRecipe) else "encoder"
+    positions = getattr(recipe, name).max_position_embeddings
+    if positions < manifest.max_length:
+        yield (
+            f"{positions} is less than the shards' max_length {manifest.max_length}",
+            (f"{name}.max_position_embeddings", "data.shards"),
         )
-    return found
 
 
-def teacher_problems(recipe: DistillRecipe, manifest: Manifest | None) -> list[str]:
+def heads_problems(heads: int, name: str, width: int, field: str) -> Iterator[Problem]:
+    """Relation heads must divide both widths."""
+    if width % heads:
+        text = f"{heads} does not divide the {name}'s hidden_size {width}; {_divisors(width)} would"
+        yield text, ("relations.heads", field)
+
+
+def teacher_problems(recipe: DistillRecipe, manifest: Manifest | None) -> Iterator[Problem]:
     """The teacher is there, has the layers and widths asked for, and the shards' vocabulary."""
-    from pretrain.teacher import read_config
-
+    directory = locate(recipe.teacher.path)
     try:
-        config = read_config(recipe.teacher.path)
-        layers, hidden = int(config["num_hidden_layers"]), int(config["hidden_size"])
+        config = read_config(directory)
+        family = family_of(config, str(directory))
+        wrong = [f"{directory}/config.json: {text}" for text in config_problems(config)]
     except UserError as error:
-        return [f"teacher.path: {error}"]
-    except (KeyError, TypeError, ValueError):
-        return [f"teacher.path: {recipe.teacher.path}/config.json names no sizes of an encoder"]
-    found = []
+        wrong = [str(error)]
+    if wrong:
+        yield from ((text, ("teacher.path",)) for text in wrong)
+        return
+    sizes = DEFAULT_SIZES | config
+    heads, width = recipe.relations.heads, sizes["hidden_size"]
+    yield from heads_problems(heads, "teacher", width, "teacher.path")
+    yield from weight_problems(recipe, directory, sizes)
+    yield from layer_problems(recipe, sizes)
+    yield from copy_problems(recipe, sizes)
+    if manifest is not None:
+        yield from vocabulary_problems(directory, config, manifest)
+        first = config["pad_token_id"] + 1 if family == "Roberta" else 0
+        if sizes["max_position_embeddings"] - first < manifest.max_length:
+            yield (
+                f"{directory} has positions for {sizes['max_position_embeddings'] - first} tokens, "
+                f"the shards' max_length is {manifest.max_length}",
+                ("teacher.path", "data.shards"),
+            )
+
+
+def weight_problems(recipe: DistillRecipe, directory: Path, sizes: dict) -> Iterator[Problem]:
+    """The file of the weights is there, whole as far as its head says, and has all layers."""
+    fields = ("teacher.weights", "teacher.path")
+    try:
+        shapes = weights.shapes(directory, recipe.teacher.weights)
+    except UserError as error:
+        yield str(error), fields
+        return
+    numbers = [re.search(r"encoder\.layers?\.(\d+)\.", name) for name in shapes]
+    layers = 1 + max((int(number[1]) for number in numbers if number), default=-1)
+    if shapes and layers != sizes["num_hidden_layers"]:
+        yield (
+            f"{directory}: the weights are of {layers} layers, its config.json says "
+            f"{sizes['num_hidden_layers']}",
+            fields,
+        )
+
+
+def layer_problems(recipe: DistillRecipe, sizes: dict) -> Iterator[Problem]:
+    """Layers that are asked for are there."""
+    layers = sizes["num_hidden_layers"]
     for field, layer in (
         ("teacher.layer", recipe.teacher.layer),
         *(("student.from_teacher_layers", n) for n in recipe.student.from_teacher_layers),
     ):
         if not 1 <= layer <= layers:
-            found.append(f"{field}: {layer}; the teacher has layers 1 to {layers}")
-    for name, size in (("teacher", hidden), ("student", recipe.student.hidden_size)):
-        if size % recipe.relations.heads:
-            found.append(
-                f"relations.heads: {recipe.relations.heads} does not divide the {name}'s "
-                f"hidden_size {size}"
+            yield f"{layer}; the teacher has layers 1 to {layers}", (field, "teacher.path")
+
+
+def copy_problems(recipe: DistillRecipe, sizes: dict) -> Iterator[Problem]:
+    """A student that starts from the teacher's layers has the teacher's sizes."""
+    if not recipe.student.from_teacher_layers:
+        return
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
+        own = getattr(recipe.student, name)
+        if own != sizes[name]:
+            yield (
+                f"{own}, but a student that starts from the teacher's layers needs the teacher's "
+                f"{sizes[name]}",
+                (f"student.{name}", "student.from_teacher_layers", "teacher.path"),
             )
-    if manifest is not None:
-        found += vocabulary_problems(Path(recipe.teacher.path), config, manifest)
-    return found
 
 
-def vocabulary_problems(directory: Path, config: dict, manifest: Manifest) -> list[str]:
+def vocabulary_problems(directory: Path, config: dict, manifest: Manifest) -> Iterator[Problem]:
     """The shards must have been made with the teacher's vocabulary."""
-    if (directory / "vocab.txt").exists():
+    fields = ("teacher.path", "data.shards")
+    rows, entries = config.get("vocab_size", manifest.vocab_size), manifest.vocab_size
+    has_vocab = (directory / "vocab.txt").exists()
+    if rows < entries or (rows > entries and not has_vocab):  # a table may have rows to spare
+        yield (
+            f"{directory}: vocab_size {rows}, but the shards' vocabulary has {entries} entries",
+            fields,
+        )
+    if not has_vocab:
+        return
+    try:
         if vocab.sha256(vocab.read(directory / "vocab.txt")) != manifest.vocab_sha256:
-            return [
-                f"teacher.path: {directory}/vocab.txt is not the vocabulary that the shards were "
-                "made with; build them with vocab.file set to it"
-            ]
-    elif config.get("vocab_size") != manifest.vocab_size:
-        return [
-            f"teacher.path: vocab_size {config.get('vocab_size')}, but the shards' vocabulary has "
-            f"{manifest.vocab_size} entries"
-        ]
-    return []
+            yield (
+                f"{directory}/vocab.txt is not the vocabulary that the shards were made with; "
+                "build them with vocab.file set to it",
+                fields,
+            )
+    except UserError as error:
+        yield str(error), fields

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from pretrain.recipe import Run
 
@@ -25,14 +24,14 @@ def main(
     parser.add_argument("--config", required=True, help="recipe, a YAML file")
     parser.epilog = "Any value of the recipe: --key.subkey value"
     options, overrides = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
-    recipe = recipes.load(recipe_type, options.config, overrides)
+    recipe, wrong = check.read(recipe_type, options.config, overrides)
     rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
-    if is_finished(recipe):
+    if not wrong and is_finished(recipe):
         if rank == 0:
             print(f"{recipe.output_dir}: finished before; nothing to do")
         return 0
     world_size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-    problems = check.problems(recipe, world_size)
+    problems = check.problems(recipe, world_size, wrong)
     if problems:
         raise UserError(
             f"{options.config}: {len(problems)} problem(s)\n"

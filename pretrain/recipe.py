@@ -33,6 +33,11 @@ class Batch(Recipe):
 
     @model_validator(mode="after")
     def _whole_groups(self):
+        if self.relation_group_size > self.global_batch_size:
+            raise ValueError(
+                f"relation_group_size {self.relation_group_size} is more than the whole "
+                f"global_batch_size {self.global_batch_size}"
+            )
         if self.global_batch_size % self.relation_group_size:
             raise ValueError(
                 f"global_batch_size {self.global_batch_size} is not a multiple of "
@@ -101,12 +106,12 @@ class Student(EncoderSizes):
     def _layers_there(self):
         if self.layer > self.num_hidden_layers:
             raise ValueError(
-                f"layer {self.layer} is not there: the student has {self.num_hidden_layers}"
+                f"layer {self.layer} is not there: num_hidden_layers is {self.num_hidden_layers}"
             )
         if self.from_teacher_layers and len(self.from_teacher_layers) != self.num_hidden_layers:
             raise ValueError(
                 f"from_teacher_layers names {len(self.from_teacher_layers)} layers, "
-                f"the student has {self.num_hidden_layers}"
+                f"num_hidden_layers is {self.num_hidden_layers}"
             )
         return self
 
@@ -212,7 +217,7 @@ class Run(Recipe):
 
     output_dir: Path
     """Directory of the run: checkpoints, metrics, curves."""
-    seed: int = 2021
+    seed: int = Field(2021, ge=0, lt=2**32)
     """Of weights, order and dropout."""
     data: Data
     """Shards and shuffling."""

@@ -1,7 +1,5 @@
 """Encoders from directories: PaddleNLP's and Hugging Face's, by what their config.json says."""
 
-import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,34 +9,15 @@ from paddle import nn
 
 from data_pipeline.base.errors import UserError
 from pretrain import weights
-
-FAMILIES = ("PPMiniLM", "Roberta", "Bert", "Ernie")
-# "BertModel", "BertForMaskedLM", "bert"; not "BertJapaneseModel", "ErnieMModel" or "bert_japanese".
-FAMILY = re.compile(rf"(?i:({'|'.join(FAMILIES)}))(Model|LMHeadModel|For[A-Z]\w*)?")
-
-WHAT_A_DIRECTORY_HOLDS = "an encoder directory holds config.json, model.safetensors and vocab.txt"
-ON_HUGGING_FACE = {
-    "roberta-wwm-ext-large": "hfl/chinese-roberta-wwm-ext-large",
-    "roberta-wwm-ext": "hfl/chinese-roberta-wwm-ext",
-    "bert-base-chinese": "google-bert/bert-base-chinese",
-}
-
-SIZES = (
-    *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
-    *("vocab_size", "max_position_embeddings", "type_vocab_size", "task_type_vocab_size"),
+from pretrain.encoder_files import (
+    FAMILIES,
+    HUGGING_FACE_DEFAULTS,
+    READ,
+    config_problems,
+    family_of,
+    locate,
+    read_config,
 )
-NUMBERS = (
-    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
-    *("initializer_range", "layer_norm_eps"),
-)
-MUST_BE = {"hidden_act": ("gelu", "relu"), "position_embedding_type": ("absolute", None)}
-# The rest of a config.json is about heads or ways to run the model, and may be anything.
-READ = (
-    *(*SIZES, *NUMBERS, "hidden_act", "architectures"),
-    *("pad_token_id", "cls_token_id", "use_task_id", "task_id", "pool_act"),
-)
-# Hugging Face leaves out of a config.json what it takes for granted; PaddleNLP's defaults differ.
-HUGGING_FACE_DEFAULTS = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
 
 PREFIX = re.compile(rf"^({'|'.join(FAMILIES).lower()})\.")  # of the encoder in models with a head
 PARTS = ("embeddings", "encoder", "pooler")
@@ -88,68 +67,6 @@ def load_encoder(directory: Path | str, file: str = weights.WEIGHTS) -> nn.Layer
     return encoder
 
 
-def locate(name: Path | str) -> Path:
-    """The directory of that name, or where PaddleNLP keeps the model of that name."""
-    home = Path(os.environ.get("PPNLP_HOME") or Path.home() / ".paddlenlp")
-    kept = home / "models" / name
-    return kept if not Path(name).is_dir() and kept.is_dir() else Path(name)
-
-
-def read_config(directory: Path | str) -> dict:
-    """The config.json of an encoder directory; UserError says what to do when there is none."""
-    directory = locate(directory)
-    if not directory.is_dir():
-        raise UserError(how_to_get(str(directory)))
-    try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{directory}: no config.json; {WHAT_A_DIRECTORY_HOLDS}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}/config.json: unreadable: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{directory}/config.json: not a mapping")
-    return config
-
-
-def how_to_get(name: str) -> str:
-    """What to type where there is a network, for a model that is not on this disk."""
-    short = name.rstrip("/").rsplit("/", 1)[-1]
-    hub = ON_HUGGING_FACE.get(short, name if "/" in name else f"ORGANISATION/{name}")
-    return (
-        f"{name}: no such directory, and nothing is downloaded from here.\n"
-        f"  Where there is a network, from Hugging Face: huggingface-cli download {hub} "
-        f"config.json model.safetensors vocab.txt --local-dir models/{short}\n"
-        '  or from PaddleNLP: python -c "from paddlenlp.transformers import AutoModel, '
-        f"AutoTokenizer; n, d = '{name}', 'models/{short}'; "
-        "AutoModel.from_pretrained(n).save_pretrained(d, safe_serialization=True); "
-        'AutoTokenizer.from_pretrained(n).save_pretrained(d)"\n'
-        f"  Copy the directory to this machine and give its path, for example "
-        f"--teacher.path models/{short}\n"
-        f"  {WHAT_A_DIRECTORY_HOLDS[0].upper()}{WHAT_A_DIRECTORY_HOLDS[1:]}."
-    )
-
-
-def family_of(config: dict, where: str) -> str:
-    """`PPMiniLM`, `Roberta`, `Bert` or `Ernie`, from `architectures`, `init_class` or `model_type`.
-
-    RoBERTa-wwm names itself BERT in its Hugging Face config.json, and that is what it is. So it is
-    under PaddleNLP's name too: PaddleNLP 2.8's RobertaModel counts positions from the padding id
-    + 1, as fairseq's RoBERTa does, but RoBERTa-wwm was trained with positions from 0.
-    """
-    said = config.get("architectures")
-    said = [*said] if isinstance(said, list) else [said]
-    for name in (*said, config.get("init_class"), config.get("model_type")):
-        found = FAMILY.fullmatch(name) if isinstance(name, str) else None
-        if found:
-            family = next(known for known in FAMILIES if known.lower() == found[1].lower())
-            is_wwm = family == "Roberta" and config.get("pad_token_id", 0) == 0
-            return "Bert" if is_wwm else family
-    raise UserError(
-        f"{where}/config.json: architectures {config.get('architectures')} is none of "
-        + ", ".join(f"{family}Model" for family in FAMILIES)
-    )
-
-
 def build_encoder(config: dict, where: str = "config") -> nn.Layer:
     """An encoder of the sizes in `config` with fresh weights. UserError for what cannot be one."""
     import paddlenlp.transformers as library
@@ -163,34 +80,6 @@ def build_encoder(config: dict, where: str = "config") -> nn.Layer:
     return model(
         model.config_class(**{k: config[k] for k in READ if k in config and hasattr(known, k)})
     )
-
-
-def config_problems(config: dict) -> list[str]:
-    """What a config.json asks for that these encoders do not do, each with what would be valid."""
-    found = []
-    for name in SIZES:
-        value = config.get(name, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            found.append(f"{name} {value!r} is not a whole number of 1 or more")
-    if found:
-        return found
-    if config.get("hidden_size", 768) % config.get("num_attention_heads", 12):
-        found.append(
-            f"hidden_size {config.get('hidden_size', 768)} is not a multiple of "
-            f"num_attention_heads {config.get('num_attention_heads', 12)}"
-        )
-    for name in NUMBERS:
-        value = config.get(name, 0)
-        if not isinstance(value, int | float) or not 0 <= value < 1:
-            found.append(f"{name} {value!r} is not a number from 0 to less than 1")
-    for name, end in (("pad_token_id", "vocab_size"), ("task_id", "task_type_vocab_size")):
-        value = config.get(name, 0)
-        if not isinstance(value, int) or value < 0 or value >= config.get(end, value + 1):
-            found.append(f"{name} {value!r} is not a number from 0 to less than {end}")
-    for name, valid in MUST_BE.items():
-        if config.get(name, valid[0]) not in valid:
-            found.append(f"{name} {config[name]!r} is not among {', '.join(map(repr, valid))}")
-    return found
 
 
 def is_hugging_face(tensors: Iterable[str]) -> bool:

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import paddle
-from paddle import nn
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import whole_file
 from pretrain import plain_pickle
+
+if TYPE_CHECKING:  # files can be looked at without Paddle
+    import paddle
+    from paddle import nn
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -21,10 +24,11 @@ DTYPES = {
     **{f"U{bits}": f"uint{bits}" for bits in (64, 32, 16, 8)},
     "BOOL": "bool",
 }
+NOT_READ = "{}: not safetensors, and no other weights are read"
 SHOWN = 5  # names listed in an error
 
 
-def write(path: Path, state: Mapping[str, paddle.Tensor | np.ndarray]) -> None:
+def write(path: Path, state: "Mapping[str, paddle.Tensor | np.ndarray]") -> None:
     """Write a state dict as one safetensors file, whole or not at all; bfloat16 as float32."""
     from safetensors.numpy import save_file
 
@@ -49,15 +53,17 @@ def read(path: Path, file: str = WEIGHTS) -> dict[str, np.ndarray]:
             arrays = plain_pickle.read_arrays(found).items()
             tensors.update({n: widened(x) if x.dtype == np.uint16 else x for n, x in arrays})
         else:
-            raise UserError(f"{found}: not safetensors, and no other weights are read")
+            raise UserError(NOT_READ.format(found))
     return tensors
 
 
-def load_into(layer: nn.Layer, tensors: Mapping[str, np.ndarray], where: str) -> None:
+def load_into(layer: "nn.Layer", tensors: Mapping[str, np.ndarray], where: str) -> None:
     """Copy `tensors` into `layer` by name. Every name must be there with its shape, and no other.
 
     UserError lists what is missing, unexpected or of another shape.
     """
+    import paddle
+
     own = layer.state_dict()
     problems = [
         *_named("missing", own.keys() - tensors.keys()),
@@ -94,6 +100,28 @@ def files_of(directory: Path, file: str = WEIGHTS) -> list[Path]:
             "as teacher.weights (plain arrays alone are then taken from it)"
         )
     raise UserError(f"{directory}: no {file}")
+
+
+def shapes(directory: Path, file: str = WEIGHTS) -> dict[str, list[int]]:
+    """Shapes of the tensors of a directory, from the safetensors headers alone; none for a pickle.
+
+    UserError as from `read`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = {}
+    for path in files_of(directory, file):
+        if path.suffix == ".pdparams":
+            continue
+        if path.suffix != ".safetensors":
+            raise UserError(NOT_READ.format(path))
+        try:
+            with safe_open(path, "np") as tensors:
+                names = tensors.keys()
+                found |= {name: tensors.get_slice(name).get_shape() for name in names}
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: damaged, or not safetensors: {error}") from None
+    return found
 
 
 def _files_in_index(directory: Path) -> list[Path]:
@@ -142,7 +170,9 @@ def _named(what: str, names: set[str]) -> list[str]:
     return [f"{what}: {shown}{more}"]
 
 
-def _as_stored(value: paddle.Tensor | np.ndarray) -> np.ndarray:
+def _as_stored(value: "paddle.Tensor | np.ndarray") -> np.ndarray:
+    import paddle
+
     if not isinstance(value, paddle.Tensor):
         return value
     return (value.astype("float32") if value.dtype == paddle.bfloat16 else value).numpy()
