@@ -23,7 +23,6 @@ import importlib.metadata
 import os
 import platform
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -194,15 +193,6 @@ def start(output: Path, text: Path, sections: dict) -> subprocess.Popen:
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def finish(process: subprocess.Popen) -> resource.struct_rusage:
-    """Wait for it; what it used."""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"the build ended with {process.returncode}")
-    return usage
-
-
 class Cost(NamedTuple):
     """What a build took."""
 
@@ -210,15 +200,33 @@ class Cost(NamedTuple):
     cpu: float
     """CPU seconds, of workers too."""
     peak_mb: float
-    """Memory of the largest of its processes."""
+    """Memory of the process that was started."""
+
+
+def finish(process: subprocess.Popen) -> Cost:
+    """Wait until it has ended well."""
+    began, peak, pid = time.perf_counter(), 0.0, 0
+    while not pid:
+        # Not ru_maxrss: that of a child is never below what its parent had when it was forked.
+        peak = max(peak, high_water_mb(process.pid))
+        time.sleep(0.01)
+        pid, status, used = os.wait4(process.pid, os.WNOHANG)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"the build ended with {process.returncode}")
+    return Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, peak)
+
+
+def high_water_mb(pid: int) -> float:
+    """The most memory that a process has had so far; 0 when it has ended."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def build(output: Path, text: Path, vocab_file: Path, workers: int = 1) -> Cost:
     """Run one build to its end."""
     sections = {"vocab": {"file": str(vocab_file)}, "run": {"workers": workers}}
-    began = time.perf_counter()
-    used = finish(start(output, text, sections))
-    return Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    return finish(start(output, text, sections))
 
 
 def side_by_side(folder: Path, text: Path, vocab_file: Path) -> float:

@@ -22,7 +22,7 @@ from data_pipeline.base.files import whole_file
 
 RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("item", "<u4"), ("document", "<u4")])
 DROPPED = np.dtype([("piece", "<u4"), ("item", "<u4")])
-BYTES_IN_MEMORY = 4 * RECORD.itemsize  # per record, sorting counted
+BYTES_IN_MEMORY = 5 * RECORD.itemsize  # per record, sorting counted
 SHINGLE = 5
 SEED = 42
 
