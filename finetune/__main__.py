@@ -9,9 +9,9 @@ from pathlib import Path
 if not __package__:  # started by its path, as paddle.distributed.launch does: this folder's modules
     sys.path[0] = str(Path(__file__).parents[1])  # must not be found under their bare names
 
-from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError, command
-from finetune import settings
+from data_pipeline.base.recipes import load
+from finetune import recipes
 
 # command: (where its function is, recipe class, what it does)
 STAGES = {
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
         return predict_texts(arguments)
     place, class_name, _ = STAGES[arguments.command]
-    recipe = recipes.load(getattr(settings, class_name), arguments.config, rest)
+    recipe = load(getattr(recipes, class_name), arguments.config, rest)
     module, _, function = place.partition(":")
     made = getattr(importlib.import_module(module), function)(recipe)
     if arguments.json:

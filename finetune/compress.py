@@ -12,10 +12,8 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from finetune import stages
-from finetune.settings import (
-    ChooseSettings,
+from finetune.recipes import (
     CompressRecipe,
-    DistilSettings,
     ExportRecipe,
     PruneRecipe,
     QatRecipe,
@@ -23,6 +21,7 @@ from finetune.settings import (
     ReportRecipe,
     TrainRecipe,
 )
+from finetune.settings import ChooseSettings, DistilSettings
 
 STUDENT = "student"
 REPORT_FILES = ("report.json", "report.png", "report.html")

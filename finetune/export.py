@@ -9,7 +9,7 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from finetune.quantise.qat_scales import FILE as SCALES
-from finetune.settings import ExportRecipe
+from finetune.recipes import ExportRecipe
 
 OPSET = 17  # the first with LayerNormalization as one operator
 

@@ -12,7 +12,8 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import differences
 from finetune import stages
-from finetune.settings import FitSettings, SearchRecipe, SearchSettings, TrainRecipe
+from finetune.recipes import SearchRecipe, TrainRecipe
+from finetune.settings import FitSettings, SearchSettings
 from pretrain.encoder_files import locate, read_config
 
 

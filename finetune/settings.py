@@ -1,9 +1,9 @@
-"""The typed recipes of all commands; a compress recipe is put together from the same sections."""
+"""The sections that the recipes of all commands are put together from."""
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from data_pipeline.base.recipes import Recipe
 
@@ -84,23 +84,6 @@ class DistilSettings(Recipe):
     """Share of the teacher's loss; the labels have the rest."""
 
 
-class TrainRecipe(Recipe):
-    """`python -m finetune train`."""
-
-    output_dir: Path
-    """The classifier directory to write."""
-    encoder: Path
-    """A released encoder or a teacher's directory."""
-    task: TaskSettings
-    """What to learn."""
-    train: FitSettings = FitSettings()
-    """How."""
-    max_length: int | None = None
-    """Tokens kept of each example; the task's own by default."""
-    distil: DistilSettings | None = None
-    """Optional teacher."""
-
-
 class SearchSettings(Recipe):
     """Where to look for the batch size and the learning rate."""
 
@@ -118,23 +101,6 @@ class SearchSettings(Recipe):
     """Of the sampler."""
 
 
-class SearchRecipe(Recipe):
-    """`python -m finetune search`."""
-
-    output_dir: Path
-    """Gets study.db, search.json, plots and best/, a classifier directory."""
-    encoder: Path
-    """A released encoder or a teacher's directory."""
-    task: TaskSettings
-    """What to learn."""
-    train: FitSettings = FitSettings()
-    """Everything that is not searched."""
-    max_length: int | None = None
-    """Tokens kept of each example; the task's own by default."""
-    search: SearchSettings = SearchSettings()
-    """What is searched, and how."""
-
-
 class WidthSettings(Recipe):
     """Pruning of heads and feed-forward neurons."""
 
@@ -146,19 +112,6 @@ class WidthSettings(Recipe):
     """Of the loss on embeddings and hidden states beside that on logits."""
     fit: FitSettings = FitSettings(epochs=2, learning_rate=1e-4)
     """How the widths are trained."""
-
-
-class PruneRecipe(Recipe):
-    """`python -m finetune prune`."""
-
-    output_dir: Path
-    """Gets one classifier directory per width: width-0.75, ..."""
-    classifier: Path
-    """The fine-tuned classifier to make smaller; it is also the teacher."""
-    task: TaskSettings
-    """The task that it was fine-tuned on."""
-    prune: WidthSettings = WidthSettings()
-    """What to keep and how to train it."""
 
 
 class SparseSettings(Recipe):
@@ -178,19 +131,6 @@ class SparseSettings(Recipe):
     """Steps between two choices of what goes."""
     fit: FitSettings = FitSettings(epochs=3, learning_rate=1e-4)
     """How the rest is trained meanwhile."""
-
-
-class SparseRecipe(Recipe):
-    """`python -m finetune sparsify`."""
-
-    output_dir: Path
-    """The classifier directory to write."""
-    classifier: Path
-    """The fine-tuned classifier to make sparse."""
-    task: TaskSettings
-    """The task that it was fine-tuned on."""
-    sparse: SparseSettings = SparseSettings()
-    """How."""
 
 
 class TensorRTSettings(Recipe):
@@ -221,21 +161,6 @@ class InferenceSettings(Recipe):
     """GPU: optional."""
 
 
-class ExportRecipe(Recipe):
-    """`python -m finetune export`."""
-
-    output_dir: Path
-    """The deployable directory to write."""
-    classifier: Path
-    """A classifier directory, pruned or not."""
-    format: Literal["onnx", "paddle"] = "onnx"
-    """`onnx` for ONNX Runtime, `paddle` for Paddle Inference."""
-    inference: InferenceSettings = InferenceSettings()
-    """`paddle`: how Paddle Inference runs it."""
-    check_tolerance: float = 1e-3
-    """Highest difference from the dynamic model's logits that is let through."""
-
-
 class QuantiseSettings(Recipe):
     """How weights and activations become 8-bit numbers."""
 
@@ -255,32 +180,6 @@ class QuantiseSettings(Recipe):
     """Accuracy points that INT8 may lose on dev; a model that loses more is refused."""
 
 
-class QuantiseRecipe(Recipe):
-    """`python -m finetune quantise`."""
-
-    output_dir: Path
-    """The deployable INT8 directory to write."""
-    model: Path
-    """A deployable FP32 directory in ONNX format, as `export` writes it."""
-    task: TaskSettings
-    """Whose dev examples judge the result."""
-    quantise: QuantiseSettings = QuantiseSettings()
-    """How."""
-
-
-class QatRecipe(Recipe):
-    """`python -m finetune qat`: train for INT8 before `export` and `quantise`."""
-
-    output_dir: Path
-    """The classifier directory to write, with activation_scales.json."""
-    classifier: Path
-    """The fine-tuned classifier to start from."""
-    task: TaskSettings
-    """The task that it was fine-tuned on."""
-    qat: FitSettings = FitSettings(epochs=1, learning_rate=2e-5)
-    """How it is trained on."""
-
-
 class ReportSettings(Recipe):
     """What is measured."""
 
@@ -294,46 +193,6 @@ class ReportSettings(Recipe):
     """Besides real lengths, every text padded to so many tokens."""
     threads: tuple[int, ...] = (1, 2)
     """Of one call; the last is that of the headline figure."""
-
-
-class ReportRecipe(Recipe):
-    """`python -m finetune report`."""
-
-    output_dir: Path
-    """Gets report.json and report.png."""
-    task: TaskSettings
-    """Its test examples (dev where test has no labels) give the accuracy and the lengths."""
-    models: dict[str, Path]
-    """Name to deployable directory; the first is what the others are compared with."""
-    report: ReportSettings = ReportSettings()
-    """How long and how wide."""
-
-
-class ServeRecipe(Recipe):
-    """`python -m finetune serve`."""
-
-    model: Path
-    """A deployable or classifier directory."""
-    host: str = "127.0.0.1"
-    """Loopback by default: there is no authentication, so put a proxy before anything wider."""
-    port: int = Field(8080, ge=0, le=65535)
-    """TCP port; 0 takes a free one."""
-    threads: int = Field(2, ge=1)
-    """Of one call of the model."""
-    max_batch: int = Field(32, ge=1)
-    """Texts in one call."""
-    window_ms: float = Field(2.0, ge=0)
-    """How long a request waits for company."""
-    max_texts: int = Field(64, ge=1)
-    """Texts in one request."""
-    max_characters: int = Field(10_000, ge=1)
-    """Characters of one text."""
-    max_body_bytes: int = Field(4 << 20, ge=1)
-    """Bytes of one request's body."""
-    queue_limit: int = Field(1024, ge=1)
-    """Texts that may wait; beyond it the answer is 503."""
-    stop_seconds: int = Field(30, ge=1)
-    """Time for the requests under way when the service is told to stop."""
 
 
 class TeacherSettings(Recipe):
@@ -352,51 +211,3 @@ class ChooseSettings(Recipe):
 
     allowed_loss: float = Field(1.0, ge=0)
     """Accuracy points below the unpruned FP32 student that the quickest form may lie."""
-
-
-class CompressRecipe(Recipe):
-    """`python -m finetune compress`."""
-
-    output_dir: Path
-    """Gets a directory per stage and model."""
-    report_dir: Path | None = None
-    """Where the report is copied to; it stays in `output_dir`/report too."""
-    student: Path
-    """The released encoder that becomes the product; without `train`, a classifier directory."""
-    references: dict[str, Path] = Field(default_factory=dict)
-    """Name to encoder directory: fine-tuned and reported for comparison, not compressed."""
-    task: TaskSettings
-    """What to learn."""
-    max_length: int | None = None
-    """Tokens kept of each example; the task's own by default."""
-    train: FitSettings | None = FitSettings()
-    """Fine-tuning; null: student and references are fine-tuned already."""
-    reference_epochs: dict[str, float] = Field(default_factory=dict)
-    """Other numbers of epochs for some references."""
-    distil: TeacherSettings | None = None
-    """Optional teacher for the student's fine-tuning."""
-    prune: WidthSettings | None = None
-    """Optional pruning of heads and neurons."""
-    qat: FitSettings | None = None
-    """Training for INT8, which `quantise.mode: qat` needs."""
-    quantise: QuantiseSettings | None = None
-    """Optional INT8."""
-    report: ReportSettings = ReportSettings()
-    """What is measured at the end."""
-    choose: ChooseSettings = ChooseSettings()
-    """What the choice at the end allows."""
-    examples: tuple[str, ...] = ()
-    """Sentences that the chosen model classifies, to be looked at."""
-
-    @model_validator(mode="after")
-    def _sections_fit(self):
-        if self.distil and self.distil.reference not in self.references:
-            raise ValueError(
-                f"distil.reference: {self.distil.reference!r} is not among references "
-                f"({', '.join(self.references) or 'none'})"
-            )
-        if self.quantise and (self.quantise.mode == "qat") != (self.qat is not None):
-            raise ValueError("quantise.mode: qat and the section qat go together")
-        if "student" in self.references:
-            raise ValueError("references: 'student' is the name of the student itself")
-        return self

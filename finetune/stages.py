@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_pipeline.base.recipes import Recipe
 from finetune import stage
-from finetune.settings import (
+from finetune.recipes import (
     ExportRecipe,
     PruneRecipe,
     QatRecipe,

@@ -10,7 +10,8 @@ from finetune.batches import Encoded
 from finetune.evaluate import evaluate
 from finetune.fit import fit
 from finetune.losses import class_weights, soft_cross_entropy
-from finetune.settings import DistilSettings, FitSettings, TrainRecipe
+from finetune.recipes import TrainRecipe
+from finetune.settings import DistilSettings, FitSettings
 from finetune.workbench import open_splits
 
 

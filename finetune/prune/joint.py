@@ -10,7 +10,8 @@ from finetune.evaluate import evaluate
 from finetune.fit import fit
 from finetune.losses import hidden_mse, soft_cross_entropy
 from finetune.prune import importance, width
-from finetune.settings import PruneRecipe, WidthSettings
+from finetune.recipes import PruneRecipe
+from finetune.settings import WidthSettings
 from finetune.workbench import open_classifier
 
 

@@ -12,7 +12,8 @@ import paddle
 
 from finetune.evaluate import evaluate
 from finetune.fit import fit
-from finetune.settings import SparseRecipe, SparseSettings
+from finetune.recipes import SparseRecipe
+from finetune.settings import SparseSettings
 from finetune.train import backward_of
 from finetune.workbench import open_classifier
 

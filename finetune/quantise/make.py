@@ -14,8 +14,9 @@ from finetune.onnx_graph import Graph, fuse_attention, simplified
 from finetune.predict import Predictor
 from finetune.quantise import onnx_int8, proof, ranges
 from finetune.quantise.qat_scales import learnt_ranges
+from finetune.recipes import QuantiseRecipe
 from finetune.scores import scores
-from finetune.settings import QuantiseRecipe, QuantiseSettings
+from finetune.settings import QuantiseSettings
 from finetune.tasks import open_task
 
 

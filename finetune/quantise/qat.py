@@ -17,7 +17,7 @@ from finetune import classifier
 from finetune.evaluate import evaluate
 from finetune.fit import fit
 from finetune.quantise.qat_scales import write_scales
-from finetune.settings import QatRecipe
+from finetune.recipes import QatRecipe
 from finetune.train import backward_of
 from finetune.workbench import open_classifier
 

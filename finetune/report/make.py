@@ -9,11 +9,12 @@ from data_pipeline.base.progress import Progress
 from finetune.backends import read_deploy
 from finetune.batches import encode
 from finetune.predict import Predictor
+from finetune.recipes import ReportRecipe
 from finetune.report.measure import figures
 from finetune.report.page import write_page
 from finetune.report.picture import scatter
 from finetune.scores import scores
-from finetune.settings import ReportRecipe, ReportSettings
+from finetune.settings import ReportSettings
 from finetune.tasks import open_task
 
 MODEL_FILES = ("model.onnx", "model.json", "model.pdiparams")

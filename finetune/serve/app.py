@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from finetune.predict import Predictor
+from finetune.recipes import ServeRecipe
 from finetune.serve.batcher import Batcher, BusyError
-from finetune.settings import ServeRecipe
 
 LOG = logging.getLogger("finetune.serve")
 

@@ -1,8 +1,8 @@
 """Run the service until it is told to stop."""
 
 from finetune.predict import Predictor
+from finetune.recipes import ServeRecipe
 from finetune.serve.app import create_app
-from finetune.settings import ServeRecipe
 
 
 def run(recipe: ServeRecipe) -> str:

@@ -12,7 +12,8 @@ from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from finetune import compress
 from finetune.__main__ import main
-from finetune.settings import ChooseSettings, CompressRecipe
+from finetune.recipes import CompressRecipe
+from finetune.settings import ChooseSettings
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "launch" / "recipes"

@@ -10,7 +10,8 @@ from paddle.inference import PrecisionType
 from data_pipeline.base.errors import UserError
 from finetune import stages
 from finetune.backend_paddle import InferenceBackend, configure
-from finetune.settings import ExportRecipe, InferenceSettings, TensorRTSettings
+from finetune.recipes import ExportRecipe
+from finetune.settings import InferenceSettings, TensorRTSettings
 
 
 class Recorder:

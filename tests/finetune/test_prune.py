@@ -11,7 +11,8 @@ from data_pipeline.base.recipes import check
 from finetune import classifier, stages
 from finetune.batches import Encoded
 from finetune.prune import importance, sparse, width
-from finetune.settings import ExportRecipe, PruneRecipe, SparseRecipe, SparseSettings
+from finetune.recipes import ExportRecipe, PruneRecipe, SparseRecipe
+from finetune.settings import SparseSettings
 
 IDS = paddle.to_tensor([[2, 7, 18, 9, 3], [2, 11, 3, 0, 0]])
 TYPES = paddle.zeros_like(IDS)

@@ -14,7 +14,7 @@ from finetune.onnx_graph import Graph
 from finetune.quantise import onnx_int8, proof, ranges
 from finetune.quantise.make import fuse
 from finetune.quantise.qat_scales import learnt_ranges
-from finetune.settings import ExportRecipe, QatRecipe, QuantiseRecipe
+from finetune.recipes import ExportRecipe, QatRecipe, QuantiseRecipe
 
 PRODUCTS = 12  # two layers: query, key, value, output, two of the feed-forward
 

@@ -11,7 +11,7 @@ import yaml
 
 from finetune import stages
 from finetune.ranks import World
-from finetune.settings import TrainRecipe
+from finetune.recipes import TrainRecipe
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ import pytest
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from finetune import search
-from finetune.settings import SearchRecipe
+from finetune.recipes import SearchRecipe
 
 QUICK = {"epochs": 1, "batch_size": 16, "dropout": 0.0, "evaluate_every": 4}
 

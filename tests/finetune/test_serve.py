@@ -15,9 +15,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from finetune.predict import Prediction, Predictor
+from finetune.recipes import ServeRecipe
 from finetune.serve.app import create_app
 from finetune.serve.batcher import Batcher, BusyError
-from finetune.settings import ServeRecipe
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from finetune import classifier, stages
 from finetune.batches import Encoded, encode
 from finetune.evaluate import evaluate
 from finetune.fit import fit
-from finetune.settings import DistilSettings, FitSettings, TrainRecipe
+from finetune.recipes import TrainRecipe
+from finetune.settings import DistilSettings, FitSettings
 from finetune.tasks import open_task
 from finetune.train import backward_of
 
