@@ -51,7 +51,7 @@ WITHOUT_HIDDEN = (
 )
 WITH_HIDDEN = (
     "Relations of layer {layer}, of its Q, K and V and of what it puts out, reach everything up "
-    "to that layer, and nothing after it."
+    "to that layer, and nothing after it. The pooler starts as the identity."
 )
 
 

@@ -38,8 +38,8 @@ def build(recipe: DistillRecipe, manifest):
     seed_everything(recipe.seed)
     teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
     seed_everything(recipe.seed)  # the student's weights do not depend on the teacher's size
-    student = build_student(recipe.student, manifest, teacher)
     with_hidden = recipe.relations.hidden > 0
+    student = build_student(recipe.student, manifest, teacher, with_hidden)
     freeze_unreached(student, recipe.student.layer, with_hidden)
     engine = open_engine(recipe.teacher.engine, teacher, recipe.teacher.layer, with_hidden)
     return Distillation(student, engine, recipe.student.layer, recipe.relations)

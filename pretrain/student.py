@@ -1,7 +1,7 @@
 """The student: a PPMiniLM encoder, from scratch or from layers of the teacher."""
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.shards import Manifest
@@ -20,37 +20,71 @@ def encoder_config(architecture: str, sizes: EncoderSizes, manifest: Manifest) -
     }
 
 
-def build_student(sizes: Student, manifest: Manifest, teacher: nn.Layer | None = None) -> nn.Layer:
-    """A PPMiniLM encoder with fresh weights, or with some copied from `teacher`."""
+def build_student(
+    sizes: Student,
+    manifest: Manifest,
+    teacher: nn.Layer | None = None,
+    with_hidden: bool = False,
+) -> nn.Layer:
+    """A PPMiniLM encoder with fresh weights, or with some copied from `teacher`.
+
+    With the relation H all of the chosen layer is trained, and the pooler alone would stay random;
+    it is made the identity then, which hands the state of [CLS] on through its tanh.
+    """
     student = build_encoder(encoder_config("PPMiniLMModel", sizes, manifest))
     if sizes.from_teacher_layers:
         copy_layers(student, teacher, sizes.from_teacher_layers)
+    if with_hidden:
+        dense = student.pooler.dense
+        dense.weight.set_value(paddle.eye(sizes.hidden_size))
+        dense.bias.set_value(paddle.zeros([sizes.hidden_size]))
     return student
 
 
 def copy_layers(student: nn.Layer, teacher: nn.Layer, layers: tuple[int, ...]) -> None:
     """Copy the embeddings and the named teacher layers (from 1) into the student's, in order.
 
-    Of positions and segments the student takes as many as it has. UserError when other shapes
-    differ: copying needs the same width, heads, feed-forward and vocabulary.
+    The student's first hidden states are then the teacher's own. UserError when sizes differ:
+    copying needs the same width, heads and feed-forward, and a vocabulary and positions no larger.
     """
-    pairs = [(student.embeddings, teacher.embeddings)]
+    own, other = student.embeddings, teacher.embeddings
+    # fairseq's RoBERTa counts positions from after the padding id.
+    first = teacher.config.pad_token_id + 1 if type(teacher).__name__ == "RobertaModel" else 0
+    types = other.token_type_embeddings.weight
+    types = paddle.concat([types, types[:1]])[:2]  # RoBERTa has one, and it is used for all
+    if hasattr(other, "task_type_embeddings"):  # ERNIE adds that of one task to every token
+        types = types + other.task_type_embeddings.weight[teacher.config.task_id]
+    for name, rows in (
+        ("word_embeddings", other.word_embeddings.weight),
+        ("position_embeddings", other.position_embeddings.weight[first:]),
+        ("token_type_embeddings", types),
+    ):
+        table = getattr(own, name).weight
+        _set(table, rows[: table.shape[0]], f"embeddings.{name}.weight")
+    pairs = [(own.layer_norm, other.layer_norm)]
     pairs += [
         (student.encoder.layers[index], teacher.encoder.layers[number - 1])
         for index, number in enumerate(layers)
     ]
-    for own, other in pairs:
-        source = other.state_dict()
-        for name, parameter in own.state_dict().items():
-            value = source[name]
-            if name.startswith(("position_", "token_type_")):
-                value = value[: len(parameter)]
-            if list(value.shape) != list(parameter.shape):
-                raise UserError(
-                    f"student.from_teacher_layers: {name} is {list(value.shape)} in the teacher "
-                    f"and {list(parameter.shape)} in the student; copying needs equal sizes"
-                )
-            parameter.set_value(value)
+    heads = [encoder.config.num_attention_heads for encoder in (teacher, student)]
+    if heads[0] != heads[1]:
+        raise UserError(
+            f"student.from_teacher_layers: the teacher has {heads[0]} attention heads, the student "
+            f"{heads[1]}; copying needs equal numbers"
+        )
+    for copy, original in pairs:
+        source = original.state_dict()
+        for name, parameter in copy.state_dict().items():
+            _set(parameter, source[name], name)
+
+
+def _set(parameter: Tensor, value: Tensor, name: str) -> None:
+    if list(value.shape) != list(parameter.shape):
+        raise UserError(
+            f"student.from_teacher_layers: {name} is {list(value.shape)} in the teacher and "
+            f"{list(parameter.shape)} in the student; copying needs equal sizes"
+        )
+    parameter.set_value(value)
 
 
 def freeze_unreached(student: nn.Layer, layer: int, with_hidden: bool) -> list[str]:
