@@ -44,6 +44,7 @@ from data_pipeline.base.files import write_json  # noqa: E402
 from data_pipeline.shards import Manifest  # noqa: E402
 
 SETTINGS = {"piece_mb": 16, "max_length": 128, "dedup": {"exact": True}, "pack": "document"}
+RUN = {"workers": 1, "memory_mb": 64}
 VOCAB_SIZE = 21128
 PEER_MB = 2.0
 TWO_WORKER_COPIES = 4
@@ -79,7 +80,12 @@ def main(argv: list[str] | None = None) -> int:
                 "figures": figures,
                 "machine": machine(),
                 "versions": versions(),
-                "settings": {**SETTINGS, "vocab_size": VOCAB_SIZE, "large_mb": arguments.large_mb},
+                "settings": {
+                    **SETTINGS,
+                    "run": RUN,
+                    "vocab_size": VOCAB_SIZE,
+                    "large_mb": arguments.large_mb,
+                },
                 "repeats": repeats,
             },
         )
@@ -184,7 +190,7 @@ def trained(folder: Path, text: Path) -> Path:
 def start(output: Path, text: Path, sections: dict) -> subprocess.Popen:
     """A build in a process of its own, as a user starts it."""
     recipe = {"output_dir": str(output), "sources": [{"path": str(text)}], **SETTINGS, **sections}
-    recipe.setdefault("run", {"workers": 1})
+    recipe["run"] = {**RUN, **sections.get("run", {})}
     for old in (*output.glob(".build/*/*"), *output.glob("*.*")):
         old.unlink()
     config = output.with_suffix(".yaml")

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -43,7 +44,7 @@ def _here(task: Task, calls: list[tuple]) -> Iterator[tuple[int, dict[str, Any]]
 def _processes(workers: int) -> Iterator[Runner]:
     # Not forked: a fork of a process with threads may hang, and shares open HDF5 files.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, context, initializer=_follow_parent)
 
     def run(task: Task, calls: list[tuple]) -> Iterator[tuple[int, dict[str, Any]]]:
         futures = {pool.submit(task, *arguments): i for i, arguments in enumerate(calls)}
@@ -62,8 +63,10 @@ def _processes(workers: int) -> Iterator[Runner]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
-    """Without this, workers of a killed build would wait for ever."""
+def _follow_parent() -> None:
+    """End when the build is killed, rather than wait for ever; leave Ctrl-C to the build, which
+    lets the task at hand be finished and kept."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -118,7 +118,9 @@ class Run(Recipe):
     engine: Literal["local", "dask"] = "local"
     """`local` is processes on this machine, `dask` a cluster (pip extra `cluster`)."""
     scheduler: str | None = None
-    """dask: address such as tcp://host:8786, or its scheduler file. None starts a local cluster."""
+    """dask: address such as tcp://host:8786 (dask-jobqueue on Slurm and dask-kubernetes give one),
+    or the scheduler's file. None starts a cluster on this machine. Workers must see the same files
+    under the same paths."""
     memory_mb: int = Field(128, ge=1)
     """What finding duplicates may take in one process; more text makes more partitions."""
     damaged_files: Literal["stop", "skip"] = "stop"

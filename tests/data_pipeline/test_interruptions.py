@@ -85,3 +85,18 @@ def test_a_killed_worker_is_a_clear_error_and_nothing_is_lost(corpus, recipe, re
     assert all(path.stat().st_mtime_ns == at for path, at in kept.items() if path.exists())
     again.communicate(timeout=100)
     assert again.returncode == 0
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_says_how_to_go_on(corpus, recipe, recipe_file, workers):
+    made = recipe(sources=[{"path": str(corpus)}] * 8, run={"workers": workers}, piece_mb=0.1)
+    process = start(recipe_file(made))
+    done = made.output_dir / ".build" / "read"
+    when(lambda: len(list(done.glob("0*.json"))) >= 2, process)
+    for one in (*psutil.Process(process.pid).children(), process):  # as a terminal does
+        one.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again to go on" in errors and "Traceback" not in errors
+    assert len(list(done.glob("0*.json"))) >= 2
