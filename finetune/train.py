@@ -5,6 +5,7 @@ from pathlib import Path
 import paddle
 import paddle.nn.functional as F
 
+from data_pipeline.base.errors import UserError
 from finetune import classifier
 from finetune.batches import Encoded
 from finetune.evaluate import evaluate
@@ -12,7 +13,7 @@ from finetune.fit import fit
 from finetune.losses import class_weights, soft_cross_entropy
 from finetune.recipes import TrainRecipe
 from finetune.settings import DistilSettings, FitSettings
-from finetune.workbench import open_splits
+from finetune.workbench import Splits, open_splits
 
 
 def make(recipe: TrainRecipe, directory: Path) -> None:
@@ -20,7 +21,7 @@ def make(recipe: TrainRecipe, directory: Path) -> None:
     splits = open_splits(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
     paddle.seed(recipe.train.seed)
     model = classifier.from_encoder(recipe.encoder, len(splits.task.labels))
-    teacher = classifier.load(recipe.distil.teacher).model.eval() if recipe.distil else None
+    teacher = teacher_of(recipe.distil, splits) if recipe.distil else None
     fitted = fit(
         model,
         splits.train,
@@ -30,6 +31,22 @@ def make(recipe: TrainRecipe, directory: Path) -> None:
         label=f"train {Path(recipe.output_dir).name}",
     )
     splits.save(model, directory, splits.result(model, fitted))
+
+
+def teacher_of(distil: DistilSettings, splits: Splits):
+    """The fine-tuned teacher, in eval; UserError when it reads other ids or knows other labels."""
+    stored = classifier.load(distil.teacher)
+    if stored.vocab.read_bytes() != splits.vocab.read_bytes():
+        raise UserError(
+            f"{distil.teacher}: its vocab.txt is not the student's; both must read the same ids"
+        )
+    if stored.labels != splits.task.labels:
+        raise UserError(
+            f"{distil.teacher}: its labels are {stored.labels[:5]}, the task's "
+            f"{splits.task.labels[:5]}"
+        )
+    stored.model.eval()
+    return stored.model
 
 
 def backward_of(

@@ -156,3 +156,21 @@ def test_an_encoder_that_is_not_there_is_told_how_to_get(tmp_path, task):
     recipe = TrainRecipe(output_dir=tmp_path / "c", encoder="roberta-wwm-ext-large", task=task)
     with pytest.raises(UserError, match="hfl/chinese-roberta-wwm-ext-large"):
         stages.train(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", r"vocab\.txt is not the student's"),
+        ("labels.json", '["a", "b"]', r"its labels are \['a', 'b'\]"),
+    ],
+)
+def test_a_teacher_must_read_and_say_the_same(
+    name, content, message, tmp_path, encoder, task, classifier_dir
+):
+    shutil.copytree(classifier_dir, tmp_path / "teacher")
+    (tmp_path / "teacher" / name).write_text(content)
+    distil = DistilSettings(teacher=tmp_path / "teacher")
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, distil=distil)
+    with pytest.raises(UserError, match=message):
+        stages.train(recipe)
