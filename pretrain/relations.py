@@ -18,7 +18,7 @@ from paddle import Tensor, nn
 MASKED = -1e30  # added to the scores of pads; Paddle's softmax then gives them 1e-28 or less
 NO_WEIGHT = 1e-9  # 1 - 0.3 - 0.7 is 5e-17
 LARGEST = 1e12  # of an element of Q, K or V: scores stay finite, and far above MASKED
-TABLE_CPU = 2**20  # scores formed at once: what a core's cache holds is twice as fast as memory
+TABLE_CPU = 2**20  # scores formed at once: a table that fits the cache is twice as fast
 TABLE_GPU = 2**26  # enough to fill a GPU, and a bound on its memory
 
 
@@ -164,11 +164,9 @@ class WeightedDivergence(paddle.autograd.PyLayer):
         broadcast to [M, ..., N]. Returns a scalar. Works through M a few at a time."""
         table = TABLE_CPU if student.place.is_cpu_place() else TABLE_GPU
         step = max(1, table // math.prod([*student.shape[1:-1], student.shape[-2]]))
-        parts = []
-        for start in range(0, student.shape[0], step):
-            part = slice(start, start + step)
-            some_keys = None if keys is None else keys[part]
-            parts.append(_divergence(student[part], teacher[part], some_keys, rows[part]))
+        count = -(-student.shape[0] // step)
+        sides = (_in_parts(x, step, count) for x in (student, teacher, keys, rows))
+        parts = [_divergence(*part) for part in zip(*sides, strict=True)]
         losses, gradients = zip(*parts, strict=True)
         ctx.save_for_backward(gradients[0] if len(parts) == 1 else paddle.concat(gradients))
         return losses[0] if len(parts) == 1 else paddle.stack(losses).sum()
@@ -180,6 +178,16 @@ class WeightedDivergence(paddle.autograd.PyLayer):
         return gradient * upstream
 
 
+def _in_parts(x: Tensor | None, step: int, count: int) -> list[Tensor | None]:
+    """`count` parts of `step` along the first axis, the last one smaller; None in as many.
+
+    `split` moves whole blocks of memory; slices of these shapes take as long as the products.
+    """
+    if x is None or count == 1:
+        return [x] * count
+    return paddle.split(x, [step] * (count - 1) + [x.shape[0] - step * (count - 1)])
+
+
 def _divergence(student: Tensor, teacher: Tensor, keys: Tensor | None, rows: Tensor):
     """(sum over rows of weight * KL, its gradient by `student`); see WeightedDivergence."""
     scores, target_scores = _scores(student, keys), _scores(teacher, keys)
@@ -188,7 +196,9 @@ def _divergence(student: Tensor, teacher: Tensor, keys: Tensor | None, rows: Ten
     log_sums = _log_sum(scores, relation) - _log_sum(target_scores, target)
     divergence = target_scores.subtract_(scores).multiply_(target).sum(axis=-1) + log_sums
     pull = relation.subtract_(target)
-    # The weights go onto x, which is smaller than the table, before and after its products.
+    # The weights go onto x, which is smaller than the table, before and after its products; Paddle
+    # multiplies by them ten times faster when they are to be repeated along the last axis alone.
+    rows = rows.expand(divergence.shape)
     weights = rows.unsqueeze(-1) * (1.0 / math.sqrt(student.shape[-1]))
     gradient = paddle.matmul(pull, student).multiply_(weights)
     gradient += paddle.matmul(pull, student * weights, transpose_x=True)
