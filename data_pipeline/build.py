@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import importlib.metadata
 import json
 import os
 import platform
@@ -21,9 +20,6 @@ from data_pipeline.base.recipes import differences
 from data_pipeline.plan import Plan
 from data_pipeline.recipe import BuildRecipe
 from data_pipeline.shards import Manifest, ShardInfo
-
-DECIDE = ("jieba", "rjieba", "rensa", "tokenizers", "xxhash", "h5py", "numpy")
-"""Libraries whose versions may decide what is in the shards."""
 
 
 def build(recipe: BuildRecipe, *, quiet: bool = False) -> Manifest:
@@ -149,10 +145,7 @@ class Builder:
             ],
             settings=self.plan.settings(),
             counters={name: counters[name] for name in sorted(counters)},
-            versions={
-                "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in DECIDE},
-            },
+            versions=plan.versions(),
         )
 
     def _check_unknown(self, share: float, written: list[dict]) -> None:
@@ -205,26 +198,27 @@ def _finished(build_plan: Plan) -> Manifest | None:
     if not (directory / shards.MANIFEST).exists():
         return None
     manifest = Manifest.read(directory)
-    _same(manifest.settings, build_plan, "holds shards")
+    _same(manifest.settings, build_plan.settings(), directory, "holds shards")
     return manifest
 
 
 def _begin(build_plan: Plan) -> None:
+    directory = build_plan.recipe.output_dir
     stored = plan.stored_settings(build_plan.folder)
     if stored is not None:
-        _same(stored, build_plan, "holds an unfinished build")
-    for folder in (build_plan.recipe.output_dir, *build_plan.folder.glob("*/")):
+        _same(stored, build_plan.begun_with(), directory, "holds an unfinished build")
+    for folder in (directory, *build_plan.folder.glob("*/")):
         for left in folder.glob(".*.tmp"):
             left.unlink()  # of a process that was killed while it wrote
     build_plan.write()
 
 
-def _same(stored: dict[str, Any], build_plan: Plan, what: str) -> None:
+def _same(stored: dict[str, Any], now: dict[str, Any], directory: Path, what: str) -> None:
     # Through JSON, so that tuples and lists compare equal.
-    changed = differences(stored, json.loads(json.dumps(build_plan.settings())))
+    changed = differences(stored, json.loads(json.dumps(now)))
     if changed:
         raise UserError(
-            f"output_dir: {build_plan.recipe.output_dir} {what} of another recipe:\n  "
+            f"output_dir: {directory} {what} of another recipe:\n  "
             + "\n  ".join(changed)
             + "\nName another output_dir, or remove this one"
         )

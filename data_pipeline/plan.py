@@ -4,13 +4,15 @@ The working directory is `OUTPUT/.build`. It is removed when the build is finish
 """
 
 import dataclasses
+import importlib.metadata
 import json
+import platform
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from data_pipeline import sources
+from data_pipeline import sources, vocab
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import check
@@ -19,6 +21,7 @@ from data_pipeline.sources import Input, Part
 
 FOLDER = ".build"
 FILE = "plan.json"
+DECIDE = ("jieba", "rjieba", "rensa", "tokenizers", "xxhash", "h5py", "numpy")
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,21 @@ class Plan:
         return sum(self.bytes_of(piece) for piece in range(len(self.pieces)))
 
     def settings(self) -> dict[str, Any]:
-        """What decides the shards: the recipe, and which files with which sizes and times."""
+        """What decides the shards: the recipe, the vocabulary in its file if it names one, and
+        which files with which sizes and times."""
         inputs = {
             entry.path: f"{entry.bytes} bytes, {entry.encoding}, modified {entry.modified_ns}"
             for entry in self.inputs
         }
-        return {**self.recipe.content(), "inputs": inputs}
+        content = {**self.recipe.content(), "inputs": inputs}
+        if self.recipe.vocab.file is not None:
+            tokens = vocab.read(self.recipe.vocab.file)
+            content["vocab"]["sha256"] = vocab.sha256(tokens)
+        return content
+
+    def begun_with(self) -> dict[str, Any]:
+        """The settings, and the versions that must not change in the middle of a build."""
+        return {**self.settings(), "versions": versions()}
 
     def file(self, step: str, number: int, suffix: str) -> Path:
         """Where a step keeps what it made of piece or partition `number`."""
@@ -62,7 +74,7 @@ class Plan:
             {
                 "directory": str(Path.cwd()),
                 "recipe": self.recipe.model_dump(mode="json"),
-                "settings": self.settings(),
+                "settings": self.begun_with(),
                 "inputs": [dataclasses.asdict(entry) for entry in self.inputs],
                 "pieces": [[dataclasses.asdict(p) for p in parts] for parts in self.pieces],
             },
@@ -75,8 +87,16 @@ def make(recipe: BuildRecipe) -> Plan:
     return Plan(recipe, inputs, sources.pieces(inputs, recipe.sources, int(recipe.piece_mb * 1e6)))
 
 
+def versions() -> dict[str, str]:
+    """Of the libraries that may decide what is in the shards."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in DECIDE},
+    }
+
+
 def stored_settings(folder: Path) -> dict[str, Any] | None:
-    """The settings of the build that was begun in a working directory, if there is one."""
+    """`begun_with` of the build that was begun in a working directory, if there is one."""
     return _read(folder / FILE)["settings"] if (folder / FILE).exists() else None
 
 

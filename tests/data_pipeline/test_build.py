@@ -141,6 +141,27 @@ def test_changed_input_is_refused_by_the_name_of_the_file(corpus, recipe):
         build(made, quiet=True)
 
 
+def test_a_changed_vocabulary_file_is_refused(corpus, recipe, vocab_file, tmp_path):
+    path = tmp_path / "vocab.txt"
+    shutil.copy(vocab_file, path)
+    made = recipe(sources=[{"path": str(corpus)}], vocab={"file": str(path)})
+    build(made, quiet=True)
+    vocab.write(path, [*vocab.read(vocab_file), "新的"])
+    with pytest.raises(UserError, match=r"vocab\.sha256: was '"):
+        build(made, quiet=True)
+
+
+def test_a_library_that_changed_in_the_middle_is_refused(corpus, recipe, monkeypatch):
+    made = recipe(sources=[{"path": str(corpus)}])
+    monkeypatch.setattr("data_pipeline.build.Builder._vocabulary", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(made, quiet=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(plan, "versions", lambda: {"jieba": "9.9"})
+    with pytest.raises(UserError, match=r"versions\.jieba: was '0\.\d+\.\d+', is now '9\.9'"):
+        build(made, quiet=True)
+
+
 def _interrupt(*_):
     raise KeyboardInterrupt
 
