@@ -31,7 +31,7 @@ def run(recipe: SearchRecipe) -> dict:
         study.optimize(objective, n_trials=left, callbacks=[_show])
     if not study.best_trials:
         raise UserError(f"{recipe.output_dir}: no trial finished")
-    plots(study, recipe.output_dir)
+    plots(study, recipe.output_dir, f"{recipe.train.choose_by} on dev")
     best = fit_settings(recipe.train, study.best_params)
     summary = {
         "best": study.best_params,
@@ -145,7 +145,7 @@ def fit_settings(base: FitSettings, params: dict) -> FitSettings:
     return base.model_copy(update=params)
 
 
-def plots(study, directory: Path) -> None:
+def plots(study, directory: Path, score: str) -> None:
     """history.png: score by trial; settings.png: score by setting."""
     import warnings
 
@@ -157,12 +157,14 @@ def plots(study, directory: Path) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna's drawing module calls itself experimental
-        draw.plot_optimization_history(study)
-        pyplot.savefig(directory / "history.png", dpi=110, bbox_inches="tight")
-        pyplot.close("all")
-        draw.plot_slice(study)
-        pyplot.savefig(directory / "settings.png", dpi=110, bbox_inches="tight")
-        pyplot.close("all")
+        for name, plot in (
+            ("history.png", draw.plot_optimization_history),
+            ("settings.png", draw.plot_slice),
+        ):
+            plot(study, target_name=score)
+            pyplot.gcf().set_size_inches(11, 5)
+            pyplot.savefig(directory / name, dpi=110, bbox_inches="tight")
+            pyplot.close("all")
 
 
 def _ended(study) -> list:
