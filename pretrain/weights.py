@@ -1,7 +1,8 @@
 """Weights on disk: safetensors in and out, nothing unpickled."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,7 @@ if TYPE_CHECKING:  # files can be looked at without Paddle
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("model_state.pdparams", "pytorch_model.bin")
-DTYPES = {
-    **{f"F{bits}": f"float{bits}" for bits in (64, 32, 16)},
-    **{f"I{bits}": f"int{bits}" for bits in (64, 32, 16, 8)},
-    **{f"U{bits}": f"uint{bits}" for bits in (64, 32, 16, 8)},
-    "BOOL": "bool",
-}
+READ = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL")
 NOT_READ = "{}: not safetensors, and no other weights are read"
 SHOWN = 5  # names listed in an error
 
@@ -107,20 +103,15 @@ def shapes(directory: Path, file: str = WEIGHTS) -> dict[str, list[int]]:
 
     UserError as from `read`.
     """
-    from safetensors import SafetensorError, safe_open
-
     found = {}
     for path in files_of(directory, file):
         if path.suffix == ".pdparams":
             continue
         if path.suffix != ".safetensors":
             raise UserError(NOT_READ.format(path))
-        try:
-            with safe_open(path, "np") as tensors:
-                names = tensors.keys()
-                found |= {name: tensors.get_slice(name).get_shape() for name in names}
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: damaged, or not safetensors: {error}") from None
+        with _opened(path) as tensors:
+            names = tensors.keys()
+            found |= {name: tensors.get_slice(name).get_shape() for name in names}
     return found
 
 
@@ -139,26 +130,32 @@ def _files_in_index(directory: Path) -> list[Path]:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError, deserialize
+    with _opened(path) as tensors:  # tensor by tensor: the whole file twice may be too much
+        names = tensors.keys()
+        return {name: _as_array(path, name, tensors) for name in names}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator:
+    from safetensors import SafetensorError, safe_open
 
     try:
-        entries = deserialize(path.read_bytes())
+        with safe_open(path, "np") as tensors:
+            yield tensors
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: damaged, or not safetensors: {error}") from None
-    return {name: _as_array(path, name, entry) for name, entry in entries}
 
 
-def _as_array(path: Path, name: str, entry: dict) -> np.ndarray:
-    shape, kind = entry["shape"], entry["dtype"]
-    if kind == "BF16":
-        return widened(np.frombuffer(entry["data"], np.uint16)).reshape(shape)
-    if kind not in DTYPES:
-        raise UserError(f"{path}: {name} is {kind}; read are BF16, {', '.join(DTYPES)}")
-    return np.frombuffer(entry["data"], DTYPES[kind]).reshape(shape)
+def _as_array(path: Path, name: str, tensors) -> np.ndarray:
+    kind = tensors.get_slice(name).get_dtype()
+    if kind not in READ:
+        raise UserError(f"{path}: {name} is {kind}; read are {', '.join(READ)}")
+    value = tensors.get_tensor(name)
+    return value.astype(np.float32) if kind == "BF16" else value
 
 
 def widened(halves: np.ndarray) -> np.ndarray:
-    """bfloat16 in uint16 to float32: its bits are the upper half, and numpy has no such type."""
+    """bfloat16 in uint16, as Paddle pickles it, to float32, whose upper half it is."""
     return (halves.astype(np.uint32) << 16).view(np.float32)
 
 
