@@ -1,6 +1,12 @@
 """The ranks of a run, on Paddle Fleet."""
 
+import ctypes
 import os
+import signal
+import socket
+import sys
+import time
+import zlib
 
 import paddle
 from paddle import nn
@@ -15,8 +21,16 @@ def start() -> World:
         return World()
     from paddle.distributed import fleet
 
+    _end_with_launcher()
     fleet.init(is_collective=True)
     return World(paddle.distributed.get_rank(), size)
+
+
+def _end_with_launcher() -> None:
+    """Paddle's launcher puts each rank in a session of its own: killed, it would leave ranks
+    behind that train on, and write to the same directory as the next start."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def wrap(objective: nn.Layer, optimizer, world: World):
@@ -35,6 +49,41 @@ def any_rank(flag: bool, world: World) -> bool:
     tensor = paddle.to_tensor([int(flag)], dtype="int32")
     paddle.distributed.all_reduce(tensor, op=paddle.distributed.ReduceOp.MAX)
     return bool(tensor.item())
+
+
+def same_on_all_ranks(value: int, world: World) -> bool:
+    """Whether all ranks ask with the same number; all get the same answer."""
+    return world.size == 1 or len({other for (other,) in _gather([value], world)}) == 1
+
+
+def neighbours(world: World) -> list[int]:
+    """Process ids of the other ranks on this machine."""
+    if world.size == 1:
+        return []
+    own = [zlib.crc32(socket.gethostname().encode()), os.getpid()]
+    return [pid for host, pid in _gather(own, world) if host == own[0] and pid != own[1]]
+
+
+def _gather(values: list[int], world: World) -> list[list[int]]:
+    """The numbers of all ranks, by rank."""
+    found: list = []
+    paddle.distributed.all_gather(found, paddle.to_tensor(values, dtype="int64"))
+    return [tensor.tolist() for tensor in found]
+
+
+def all_reduce_seconds(parameters: list, world: World, repeats: int = 3) -> float:
+    """Seconds that the gradients of `parameters` take by themselves; the best of some repeats."""
+    if world.size == 1:
+        return 0.0
+    buffer = paddle.zeros([sum(parameter.size for parameter in parameters)])
+    seconds = []
+    for _ in range(repeats):
+        barrier(world)
+        began = time.perf_counter()
+        paddle.distributed.all_reduce(buffer)
+        buffer[0].item()  # a GPU has only queued it until someone looks
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
 
 
 def barrier(world: World) -> None:

@@ -10,7 +10,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from data_pipeline.order import World
 from data_pipeline.shards import Manifest
-from pretrain import optimize, run, train
+from pretrain import checkpoint, optimize, run, train, weights
 from pretrain.distill import Distillation
 from pretrain.monitor import read_metrics
 from pretrain.recipe import Clip, DistillRecipe, Optimizer
@@ -71,10 +71,9 @@ def test_steps_that_stay_not_finite_end_the_run_with_a_word(fit, overflow, tmp_p
     with pytest.raises(UserError, match="3 steps in a row") as caught:
         fit(**{"safety.max_skipped_steps": 3, "checkpoint.every_steps": 1})
     assert caught.value.exit_code == train.NOT_FINITE
-    recovered = train.checkpoint.newest(tmp_path / "run" / "checkpoints")
+    recovered = checkpoint.newest(tmp_path / "run" / "checkpoints")
     assert all(
-        np.isfinite(w).all()
-        for w in train.checkpoint.weights.read(recovered.path / "model.safetensors").values()
+        np.isfinite(w).all() for w in weights.read(recovered.path / "model.safetensors").values()
     )
 
 
@@ -86,7 +85,7 @@ def test_float16_overflows_halve_the_scale_and_are_skipped(fit, overflow, monkey
     code, objective, records = fit("half", **half)
     assert code == 0
     assert records[-1]["optim/skipped"] == 2
-    state = train.checkpoint.newest(tmp_path / "half" / "checkpoints").state()
+    state = checkpoint.newest(tmp_path / "half" / "checkpoints").state()
     assert state["loss_scale"]["value"] == 256.0
     assert state["counters"]["updates"] == 4
     assert all(np.isfinite(w).all() for w in weights_of(objective).values())

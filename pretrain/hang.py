@@ -1,0 +1,68 @@
+"""A rank that hangs is reported with the stacks of all ranks of its node, not waited for."""
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+
+HUNG = 124  # what `timeout` ends with; a supervisor starts the run again
+ASK_FOR_STACKS = signal.SIGUSR1
+NEIGHBOURS_WRITE = 2.0  # seconds
+LAST_RESORT = 30.0  # seconds after which a thread that needs no interpreter lock ends the process
+
+
+class HangWatch:
+    """Ends this process with code HUNG unless `touch` is called every `seconds`.
+
+    Whoever notices first asks the other ranks of its node for their stacks too: all of them wait
+    in the same collective, but the one that it is about sits somewhere else. A stopped process is
+    set going for it.
+
+    neighbours: process ids of the other ranks on this node; each has a HangWatch.
+    """
+
+    def __init__(self, seconds: float, rank: int, neighbours: list[int]):
+        self.seconds, self.rank, self.neighbours = seconds, rank, neighbours
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="hang-watch", daemon=True)
+
+    def __enter__(self) -> "HangWatch":
+        faulthandler.register(ASK_FOR_STACKS, file=sys.__stderr__, all_threads=True)
+        self.touch()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._ended.set()
+        faulthandler.cancel_dump_traceback_later()
+
+    def touch(self) -> None:
+        """The rank is alive: count from here."""
+        self._deadline = time.monotonic() + self.seconds
+        faulthandler.dump_traceback_later(
+            self.seconds + LAST_RESORT, exit=True, file=sys.__stderr__
+        )
+
+    def _watch(self) -> None:
+        while (left := self._deadline - time.monotonic()) > 0:
+            if self._ended.wait(left):
+                return
+        self._report()
+        os._exit(HUNG)
+
+    def _report(self) -> None:
+        print(
+            f"rank {self.rank}: a step has taken longer than {self.seconds:g} s "
+            "(safety.hang_seconds); the stacks of all ranks of this node are in their logs",
+            file=sys.__stderr__,
+            flush=True,
+        )
+        for process in self.neighbours:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+                os.kill(process, ASK_FOR_STACKS)
+        faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+        time.sleep(NEIGHBOURS_WRITE)  # the launcher kills them as soon as this one has ended
