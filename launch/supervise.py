@@ -15,9 +15,7 @@ from pathlib import Path
 
 # Exit codes after which a restart would only do the same again, or is not wanted.
 USER_ERROR = 2
-SAVED_AND_STOPPED = (
-    75  # EX_TEMPFAIL: the run saved itself on SIGTERM and may be started again later
-)
+SAVED_AND_STOPPED = 75  # EX_TEMPFAIL: saved on SIGTERM; may be started again later
 NOT_FINITE = 76  # the loss stayed non-finite; the same data would do it again
 FINAL = {0, USER_ERROR, SAVED_AND_STOPPED, NOT_FINITE}
 
@@ -70,8 +68,8 @@ class Supervisor:
             began_at = self.newest_step()
             self._process = subprocess.Popen(self.command, env=self.environment)
             code = self._process.wait()
-            if self._stopping:  # the launcher ends with the signal's number, whatever its ranks did
-                return SAVED_AND_STOPPED if self.newest_step() >= 0 else code
+            if self._stopping:
+                return self._stopped(code)
             if code in FINAL:
                 return code
             reached = self.newest_step()
@@ -88,7 +86,11 @@ class Supervisor:
             )
             time.sleep(self.pause)
             if self._stopping:
-                return code
+                return self._stopped(code)
+
+    def _stopped(self, code: int) -> int:
+        """The launcher ends with the signal's number, whatever its ranks did."""
+        return SAVED_AND_STOPPED if self.newest_step() >= 0 else code
 
     def _stop(self, signum: int, _frame) -> None:
         self._stopping = True
