@@ -122,6 +122,27 @@ def test_fault_3_the_teacher_is_trained_wrapped_and_run_to_its_top(build):
         assert (value.numpy() == before[name]).all(), name
 
 
+def test_fault_3_the_teacher_is_bit_identical_after_training(build):
+    from pretrain import optimize
+
+    recipe, objective, teacher = build()
+    before = [
+        {name: value.numpy().copy() for name, value in encoder.state_dict().items()}
+        for encoder in (teacher, objective.encoder)
+    ]
+    optimizer = optimize.build_optimizer(objective, recipe.optimizer, master_weights=False)
+    optimizer.set_lr(0.01)
+    objective.train()
+    for batches in steps(recipe, count=3):
+        loss_and_gradients(objective, batches)
+        optimizer.step()
+    assert not any(layer.training for layer in teacher.sublayers(include_self=True))
+    for name, value in teacher.state_dict().items():
+        assert (value.numpy() == before[0][name]).all(), name
+    moved = objective.encoder.embeddings.word_embeddings.weight.numpy()
+    assert (moved != before[1]["embeddings.word_embeddings.weight"]).any()
+
+
 @pytest.mark.parametrize("layer", [1, 2, 3])
 def test_fault_4_layers_are_counted_from_0(tiny_root, layer):
     from pretrain.teacher import load_encoder
