@@ -108,6 +108,7 @@ def figures_of(runs: dict[str, list[dict]]) -> dict[str, float]:
     return figures | {f"{name}_seq_s": median(name, "seq_s") for name in TORCH if name in runs}
 
 
+        "token_relation_share": median("ours", "token_relation_share"),
 def versions() -> dict[str, str]:
     """Of what decides the speed."""
     from importlib.metadata import version

@@ -2,7 +2,6 @@
 
 import time
 
-import numpy as np
 import paddle
 
 from benchmarks.distill_step import GROUP, HEADS, VOCABULARY, grouped
@@ -10,16 +9,15 @@ from data_pipeline.base.recipes import check
 from pretrain import engine, flops, optimize
 from pretrain.distill import Distillation
 from pretrain.recipe import DistillRecipe
-from pretrain.relations import relation_loss, states_at
+from pretrain.relations import relation_loss
 from pretrain.step import Clock, Trainer, train_step
 from pretrain.student import freeze_unreached
 from pretrain.teacher import build_encoder
 
 
-def contender(sizes: dict, options, with_engine: bool):
-    """(a function of one step's batches, all steps)."""
-    run = OurStep(sizes, options, "onnx_int8" if with_engine else "dynamic")
-    return run, grouped(options)
+def contender(sizes: dict, options, kind: str):
+    """(a function of one step's batches, all steps); `kind` is the teacher's engine."""
+    return OurStep(sizes, options, kind), grouped(options)
 
 
 def encoder(architecture: str, layers: int, hidden: int, heads: int, act: str):
@@ -71,14 +69,17 @@ class OurStep:
         self.trainer = Trainer(self.recipe, objective, objective, adam, adam._parameter_list, 0, 1)
         self.clock, self.count = Clock(), 0
         self.cells = self.tokens = self.flops = 0
+        self.shapes: list[tuple[int, int]] = []
 
     def __call__(self, batches) -> None:
         """One step; the first one is not counted."""
         if self.count == 1:
             self.clock, self.cells, self.tokens, self.flops = Clock(), 0, 0, 0
+            self.shapes = []
         train_step(self.trainer, batches, self.count, 6e-4, 1.0, self.clock)
         self.count += 1
         self.last = batches[0]
+        self.shapes.append(self.last.input_ids.shape)
         self.cells += self.last.input_ids.size
         self.tokens += int(self.last.attention_mask.sum())
         self.flops += flops.distillation(
@@ -92,42 +93,40 @@ class OurStep:
 
     def more(self, seconds: float) -> dict[str, float]:
         """What else is measured in the same process."""
-        per_step = seconds / (self.count - 1)
         ceiling = matmul_ceiling(self.sizes["teacher"][1])
+        samples, tokens = self.relation_seconds(beta=1.0), self.relation_seconds(beta=0.0)
         found = {
             "ceiling_gflop_s": ceiling / 1e9,
             "ceiling_share": self.flops / seconds / ceiling,
-            "relation_share": self.relation_seconds() / per_step,
+            "relation_share": samples / seconds,
+            # Of a step that learns the relation between tokens instead.
+            "token_relation_share": tokens / (seconds - samples + tokens),
             **{f"{k}_share": v / seconds for k, v in self.clock.seconds.items()},
         }
         if self.kind != "dynamic":
             found["relation_error"] = self.engine_error()
         return found
 
-    def states(self):
-        """(student's states that want a gradient, the teacher's, mask) of the last batch."""
-        objective, batch = self.trainer.objective, self.last
-        ids, mask, *teacher = objective.prepare(batch, np.random.default_rng(0))
-        student = [
-            x.detach() for x in states_at(objective.encoder, ids, mask, objective.layer, False)
-        ]
-        for x in student:
-            x.stop_gradient = False
-        return student, teacher, mask
-
-    def relation_seconds(self) -> float:
-        """Relation losses and their gradients on the last batch, forward and backward."""
-        student, teacher, mask = self.states()
+    def relation_seconds(self, beta: float) -> float:
+        """Relation losses and their gradients over tensors of the timed batches' shapes, forward
+        and backward: what they hold does not matter to the time."""
         times = []
-        for _ in range(3):
+        for shape in [self.shapes[0], *self.shapes]:  # the first one to warm up
+            student, teacher = (
+                [paddle.randn([*shape, self.sizes[who][1]]) for _ in "qkv"]
+                for who in ("student", "teacher")
+            )
+            for x in student:
+                x.stop_gradient = False
+            mask = paddle.ones(shape, "int64")
             began = time.perf_counter()
             losses = [
-                relation_loss(s, t, mask, HEADS, GROUP, 0.0, 1.0)
+                relation_loss(s, t, mask, HEADS, GROUP, 0.0, beta)
                 for s, t in zip(student, teacher, strict=True)
             ]
             sum(losses).backward()
             times.append(time.perf_counter() - began)
-        return min(times)
+        return sum(times[1:])
 
     def engine_error(self) -> float:
         """KL of the engine's relations from the exact ones, on the last batch."""
