@@ -1,0 +1,97 @@
+"""The same step in PyTorch, for benchmarks/distill_step.py: Hugging Face's BertModel as teacher and
+student, Q, K and V taken by hooks, the sample-sample loss as the published loop computes it."""
+
+import contextlib
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import BertConfig, BertModel
+
+from benchmarks.distill_step import HEADS, VOCABULARY
+
+
+def contender(name: str, sizes: dict, batches: list[np.ndarray]):
+    """(a function of one batch, all batches)."""
+    return TorchStep(sizes, bfloat16=name == "torch_bf16"), batches
+
+
+def encoder(layers: int, hidden: int, heads: int, act: str, kept: int) -> BertModel:
+    """A random encoder of `layers` layers, of which only the first `kept` are run."""
+    config = BertConfig(
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+        hidden_act=act,
+        vocab_size=VOCABULARY,
+    )
+    model = BertModel(config, add_pooling_layer=False)
+    model.encoder.layer = model.encoder.layer[:kept]
+    return model
+
+
+class TorchStep:
+    """Its step, with the teacher cut after the layer that is learned."""
+
+    def __init__(self, sizes: dict, bfloat16: bool):
+        torch.manual_seed(0)
+        self.bfloat16 = bfloat16
+        self.teacher = encoder(*sizes["teacher"], "gelu", sizes["teacher_layer"]).eval()
+        self.student = encoder(*sizes["student"], "relu", sizes["student"][0]).train()
+        self.states = {}
+        for who, model in (("teacher", self.teacher), ("student", self.student)):
+            attention = model.encoder.layer[-1].attention.self
+            for part in ("query", "key", "value"):
+                getattr(attention, part).register_forward_hook(
+                    lambda _, __, out, name=(who, part): self.states.__setitem__(name, out)
+                )
+        weights = [p for p in self.student.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(weights, lr=6e-4, weight_decay=0.01)
+        self.cells = self.tokens = self.count = 0
+
+    def __call__(self, ids: np.ndarray) -> None:
+        """One step; the first one is not counted."""
+        if self.count == 1:
+            self.cells = self.tokens = 0
+        input_ids = torch.from_numpy(ids)
+        mask = (input_ids != 0).long()
+        autocast = (
+            torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()
+        )
+        with autocast:
+            with torch.no_grad():
+                self.teacher(input_ids, attention_mask=mask)
+            self.student(input_ids, attention_mask=mask)
+        loss = sum(
+            sample_loss(self.states["student", part], self.states["teacher", part], mask)
+            for part in ("query", "key", "value")
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.count += 1
+        self.cells += ids.size
+        self.tokens += int(mask.sum())
+
+    def more(self, seconds: float) -> dict[str, float]:
+        """Nothing else is measured."""
+        return {}
+
+
+def sample_loss(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Relation between the samples of a batch, at each position and head; x: [B, L, hidden]."""
+    keys = (1.0 - mask.float()).T[:, None, None, :] * -1e30  # [L, 1, 1, B]
+    rows = mask.T[:, None, :] / (mask.sum() * HEADS)  # [L, 1, B]
+    log_student, log_teacher = (log_relation(x, keys) for x in (student, teacher))
+    kl = (log_teacher.exp() * (log_teacher - log_student)).sum(-1)  # [L, R, B]
+    return (kl * rows).sum()
+
+
+def log_relation(x: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """[B, L, hidden] to log softmax over samples, float32 [L, R, B, B]."""
+    batch, length, hidden = x.shape
+    x = x.float().reshape(batch, length, HEADS, hidden // HEADS).permute(1, 2, 0, 3)
+    return F.log_softmax(x @ x.transpose(-1, -2) / math.sqrt(x.shape[-1]) + keys, dim=-1)
