@@ -1,6 +1,8 @@
 """The loop in this process: skipping, giving up, scaling, accumulating, clipping."""
 
 import contextlib
+import os
+import shutil
 
 import numpy as np
 import paddle
@@ -9,7 +11,7 @@ import pytest
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from data_pipeline.order import World
-from data_pipeline.shards import Manifest
+from data_pipeline.shards import Manifest, ShardReader, _open
 from pretrain import checkpoint, optimize, run, train, weights
 from pretrain.distill import Distillation
 from pretrain.monitor import read_metrics
@@ -160,3 +162,31 @@ def test_a_short_run_has_the_losses_it_had(fit):
     _, _, records = fit()
     golden = [1.2175301, 1.0563538, 1.1614206, 1.0422168, 1.2396946, 1.2667139]
     assert [record["loss/total"] for record in records] == pytest.approx(golden, rel=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("fault", ["vanishes", "rots"])
+def test_a_shard_that_is_lost_on_the_way_is_named(
+    fit, tmp_path, tiny_root, monkeypatch, fault, workers
+):
+    shards = tmp_path / "shards"
+    shutil.copytree(tiny_root / "shards", shards)
+    # Files are opened when first needed: let each read begin with none open.
+    monkeypatch.setattr(ShardReader, "_file", lambda self, number, path: _open(path))
+    step = train.train_step
+
+    def break_after(*words):
+        result = step(*words)
+        for path in shards.glob("*.h5"):
+            if fault == "vanishes":
+                path.unlink(missing_ok=True)
+            else:
+                os.truncate(path, path.stat().st_size // 2)
+        return result
+
+    monkeypatch.setattr(train, "train_step", break_after)
+    changes = {"data.shards": str(shards), "data.workers": workers, "checkpoint.every_steps": 1}
+    with pytest.raises(UserError, match=r"shard-0000\d.h5: cannot be read") as caught:
+        fit(**changes)
+    assert "verify" in str(caught.value)
+    assert checkpoint.newest(tmp_path / "run" / "checkpoints").step >= 1
