@@ -1,0 +1,124 @@
+"""The arithmetic of the benchmarks: counts of operations, medians, the model of many GPUs."""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pretrain import flops
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def load(name):
+    """A benchmark as a module; what it does to the search path as a script is undone."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    before = list(sys.path)
+    spec.loader.exec_module(module)
+    sys.path[:] = before
+    return module
+
+
+step, scaling = load("distill_step"), load("scaling")
+
+
+def product(rows, inner, columns):
+    return 2 * rows * inner * columns
+
+
+def test_a_layer_is_its_products():
+    samples, length, hidden, inner = 2, 5, 8, 32
+    rows = samples * length
+    projections = 4 * product(rows, hidden, hidden)
+    attention = samples * (product(length, hidden, length) + product(length, length, hidden))
+    feed_forward = product(rows, hidden, inner) + product(rows, inner, hidden)
+    found = flops.block(flops.Shape(hidden, inner), rows, length)
+    assert found == projections + attention + feed_forward
+
+
+def test_a_truncated_encoder_ends_with_its_projections():
+    shape = flops.Shape(8, 32)
+    assert flops.truncated(shape, 1, 10, 5) == 3 * product(10, 8, 8)
+    below = 2 * flops.block(shape, 10, 5)
+    assert flops.truncated(shape, 3, 10, 5) == below + 3 * product(10, 8, 8)
+
+
+def test_a_step_is_the_teacher_once_and_the_student_three_times():
+    teacher, student = flops.Shape(16, 64), flops.Shape(8, 32)
+    expected = flops.truncated(teacher, 4, 10, 5) + 3 * flops.truncated(student, 2, 10, 5)
+    assert flops.distillation(teacher, 4, student, 2, 10, 5) == expected
+
+
+def test_the_published_loop_gets_the_same_samples_in_another_order():
+    random = np.random.default_rng(1)
+    lists = [
+        [random.integers(1, 99, random.integers(2, 20)).tolist() for _ in range(step.GROUP)]
+        for _ in range(4)
+    ]
+    first, *others = step.shuffled(lists)
+    assert [row[row > 0].tolist() for row in first] == lists[0]
+    found = [row[row > 0].tolist() for batch in others for row in batch]
+    wanted = [sample for batch in lists[1:] for sample in batch]
+    assert found != wanted
+    assert sorted(found) == sorted(wanted)
+    for batch in others:
+        assert batch.shape == (step.GROUP, (batch > 0).sum(axis=1).max())
+
+
+def test_figures_are_medians_and_ratios_of_medians():
+    def runs(*seconds):
+        return [Repeat(seq_s=x) for x in seconds]
+
+    class Repeat(dict):
+        """Whatever is asked for is 0.5."""
+
+        def __missing__(self, key):
+            return 0.5
+
+    found = step.figures_of(
+        {"published": runs(1, 2, 9), "torch_bf16": runs(5, 5, 5)}
+        | {name: runs(4, 5, 5) for name in step.CONTENDERS if name.startswith("ours")}
+        | {"ours_engine": runs(3, 6, 6)}
+    )
+    assert (found["published_seq_s"], found["ours_seq_s"], found["ratio"]) == (2, 5, 2.5)
+    assert found["ratio_teacher_engine"] == 3
+    assert found["torch_bf16_seq_s"] == 5
+    assert "torch_fp32_seq_s" not in found
+    assert {
+        "teacher_engine_relation_error", "matmul_ceiling_share", "relation_share",
+        "data_wait_share", "ours_peak_mb", "published_peak_mb",
+    } <= found.keys()  # fmt: skip
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Assumptions with round numbers, and ranks that always have the same amount to do."""
+    monkeypatch.setattr(scaling, "balance", lambda gpus, shards: 1.0)
+    return argparse.Namespace(
+        gpu_seq_s=128, parameters=1e9, gradient_bytes=4, node_gb_s=10, nvlink_gb_s=70,
+        latency_ms=0, shards=None,
+    )  # fmt: skip
+
+
+def test_within_a_node_the_gradients_go_around_once(cluster):
+    row = scaling.modelled(8, cluster)
+    assert row["compute_ms"] == 1000
+    assert row["allreduce_ms"] == pytest.approx(100)  # 2 * 7/8 * 4 GB at 70 GB/s
+    assert row["efficiency"] == pytest.approx(1 / 1.1)
+    assert row["seq_s"] == pytest.approx(8 * 128 / 1.1)
+
+
+def test_between_nodes_the_network_counts(cluster):
+    row = scaling.modelled(16, cluster)
+    assert row["allreduce_ms"] == pytest.approx(100 + 400)  # 2 * 1/2 * 4 GB at 10 GB/s
+    assert scaling.modelled(64, cluster)["efficiency"] < row["efficiency"]
+
+
+def test_an_uneven_step_waits_for_its_slowest_rank(cluster, monkeypatch):
+    even = scaling.modelled(8, cluster)["efficiency"]
+    monkeypatch.setattr(scaling, "balance", lambda gpus, shards: 0.5)
+    assert scaling.modelled(8, cluster)["efficiency"] == pytest.approx(even / 2)
