@@ -72,10 +72,14 @@ def main() -> None:
         print(f"{name:30} {value:10.4g}")
     print_model(table, options)
     if options.json:
+        from benchmarks.distill_step import machine, versions
+
         report = {
             "figures": figures,
             "model": table,
-            "settings": {"cores": os.cpu_count(), **vars(options)},
+            "machine": machine(),
+            "versions": versions(),
+            "settings": vars(options),
             "runs": runs,
         }
         options.json.write_text(json.dumps(report, indent=2, default=str) + "\n")
