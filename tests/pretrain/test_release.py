@@ -61,6 +61,30 @@ def test_release_json_and_the_card_say_what_it_is(trained, tmp_path):
     assert "encoder.layers.0.linear1.weight" not in card
 
 
+def test_with_relation_h_the_pooler_alone_is_untrained_and_the_card_says_so(tiny_root, tmp_path):
+    from paddlenlp.transformers import PPMiniLMModel
+
+    changes = {"optimizer.total_steps": 3, "relations.hidden": 0.5}
+    recipe = check(DistillRecipe, tiny.distill_values(tiny_root, tmp_path / "run", **changes), "x")
+    manifest = Manifest.read(recipe.data.shards)
+    assert train.fit(run.build(recipe, manifest), recipe, manifest, World()) == 0
+    facts = release(recipe.output_dir, tmp_path / "out")
+    assert facts["untrained_weights"] == ["pooler.dense.weight", "pooler.dense.bias"]
+    assert facts["metrics"]["loss/h"] > 0
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "The pooler starts as the identity" in card
+    assert "- `encoder.layers" not in card
+    one, other = (
+        release(recipe.output_dir, tmp_path / str(untrained), untrained)
+        and weights.read(tmp_path / str(untrained))
+        for untrained in (False, True)
+    )
+    for name in one:  # every weight but the pooler's has moved
+        assert (one[name] == other[name]).all() == name.startswith("pooler."), name
+    pooler = PPMiniLMModel.from_pretrained(str(tmp_path / "out")).pooler.dense.weight.numpy()
+    assert (pooler == np.eye(16)).all()
+
+
 def test_the_never_distilled_student_is_another_one(trained, tmp_path):
     one, other = (
         weights.read(tmp_path / name)["encoder.layers.0.linear1.weight"]
