@@ -8,6 +8,7 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
+from data_pipeline import vocab
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, write_atomically, write_json
@@ -15,7 +16,14 @@ from pretrain import checkpoint, weights
 from pretrain.card import model_card
 from pretrain.monitor import read_metrics
 from pretrain.recipe import DistillRecipe
-from pretrain.student import freeze_unreached, parameters
+from pretrain.student import (
+    Vocabulary,
+    build_student,
+    freeze_unreached,
+    parameters,
+    seed_everything,
+)
+from pretrain.teacher import load_encoder
 
 PREFIX = "encoder."  # the student inside the objective whose weights a checkpoint holds
 
@@ -47,7 +55,7 @@ def release(run: Path, output: Path, untrained: bool = False) -> dict:
     if found is None:
         raise UserError(f"{run}: no complete checkpoint; train it first with pretrain/run.py")
     state = found.state()
-    student = initial_student(recipe)
+    student = initial_student(recipe, run / "vocab.txt", with_teacher=untrained)
     frozen = freeze_unreached(student, recipe.student.layer, recipe.relations.hidden > 0)
     if not untrained:
         tensors = weights.read(found.path / "model.safetensors")
@@ -84,12 +92,24 @@ def release(run: Path, output: Path, untrained: bool = False) -> dict:
     return facts
 
 
-def initial_student(recipe: DistillRecipe) -> nn.Layer:
-    """The student of a recipe as it is before the first step."""
-    from data_pipeline.shards import Manifest
-    from pretrain.run import build
+def initial_student(recipe: DistillRecipe, vocabulary: Path, with_teacher: bool) -> nn.Layer:
+    """The student of a recipe as it is before the first step.
 
-    return build(recipe, Manifest.read(recipe.data.shards)).encoder
+    The teacher is loaded only if the student starts from it and `with_teacher` asks for that.
+    """
+    sizes, teacher = recipe.student, None
+    if sizes.from_teacher_layers and with_teacher:
+        teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
+    elif sizes.from_teacher_layers:
+        sizes = sizes.model_copy(update={"from_teacher_layers": ()})
+    tokens = vocab.read(vocabulary)
+    seed_everything(recipe.seed)
+    return build_student(
+        sizes,
+        Vocabulary(len(tokens), vocab.special_ids(tokens)),
+        teacher,
+        recipe.relations.hidden > 0,
+    )
 
 
 def last_metrics(run: Path, step: int) -> dict:

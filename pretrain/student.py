@@ -1,5 +1,7 @@
 """The student: a PPMiniLM encoder, from scratch or from layers of the teacher."""
 
+from dataclasses import dataclass
+
 import paddle
 from paddle import Tensor, nn
 
@@ -9,7 +11,16 @@ from pretrain.recipe import EncoderSizes, Student
 from pretrain.teacher import build_encoder
 
 
-def encoder_config(architecture: str, sizes: EncoderSizes, manifest: Manifest) -> dict:
+@dataclass(frozen=True)
+class Vocabulary:
+    """What an encoder has to know of a vocabulary."""
+
+    vocab_size: int
+    special_ids: dict[str, int]
+    """Of pad, unk, cls, sep and mask."""
+
+
+def encoder_config(architecture: str, sizes: EncoderSizes, manifest: Manifest | Vocabulary) -> dict:
     """What a config.json says of an encoder of these sizes over the shards' vocabulary."""
     return {
         "architectures": [architecture],
@@ -22,7 +33,7 @@ def encoder_config(architecture: str, sizes: EncoderSizes, manifest: Manifest) -
 
 def build_student(
     sizes: Student,
-    manifest: Manifest,
+    manifest: Manifest | Vocabulary,
     teacher: nn.Layer | None = None,
     with_hidden: bool = False,
 ) -> nn.Layer:

@@ -45,6 +45,30 @@ def test_stock_paddlenlp_reads_it(trained, tmp_path):
         "embeddings.word_embeddings.weight"]).all()  # fmt: skip
 
 
+def test_it_needs_nothing_but_the_run(tiny_root, tmp_path):
+    import shutil
+
+    for name in ("shards", "teacher"):
+        shutil.copytree(tiny_root / name, tmp_path / name)
+    changes = {f"student.{name}": value for name, value in tiny.sizes(2, 24).items()}
+    changes |= {"optimizer.total_steps": 3, "student.from_teacher_layers": [1, 3]}
+    recipe = check(DistillRecipe, tiny.distill_values(tmp_path, tmp_path / "run", **changes), "x")
+    manifest = Manifest.read(recipe.data.shards)
+    objective = run.build(recipe, manifest)
+    before = {name: value.numpy().copy() for name, value in objective.encoder.state_dict().items()}
+    assert train.fit(objective, recipe, manifest, World()) == 0
+    release(recipe.output_dir, tmp_path / "scratch", untrained=True)
+    for name in ("shards", "teacher"):
+        shutil.rmtree(tmp_path / name)
+    release(recipe.output_dir, tmp_path / "out")
+    for directory, expected in (
+        ("scratch", before),
+        ("out", {n: v.numpy() for n, v in objective.encoder.state_dict().items()}),
+    ):
+        for name, value in weights.read(tmp_path / directory).items():
+            assert (value == expected[name]).all(), (directory, name)
+
+
 def test_release_json_and_the_card_say_what_it_is(trained, tmp_path):
     facts = release(trained.output_dir, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "release.json").read_text()) == facts
