@@ -55,21 +55,31 @@ class Standing:
 def claim(output_dir: Path, seconds: float = 10.0) -> Iterator[None]:
     """Inside, this process alone writes the run; UserError when another one does for `seconds`
     on. The lock is the kernel's: whatever ends its holder gives it back."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + seconds
-    with (output_dir / LOCK).open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise UserError(
-                        f"{output_dir}: another process trains this run; end it first, or give "
-                        "this run another output_dir"
-                    ) from None
-                time.sleep(0.1)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        file = (output_dir / LOCK).open("a")
+    except OSError as error:
+        raise UserError(f"output_dir: {output_dir} cannot be written: {error}") from None
+    with file:
+        deadline = time.monotonic() + seconds
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                raise UserError(
+                    f"{output_dir}: another process trains this run; end it first, or give this "
+                    "run another output_dir"
+                )
+            time.sleep(0.1)
         yield
+
+
+def _locked(file) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # some cluster file systems have no locks
+        print(f"{file.name}: cannot be locked ({error}); start this run only once at a time")
+    return True
 
 
 def folder(recipe: Run) -> Path:

@@ -116,3 +116,21 @@ def test_one_process_at_a_time_writes_a_run(tmp_path):
         pytest.fail("claimed twice")
     with resume.claim(tmp_path, seconds=0.0):  # given back
         pass
+
+
+def test_a_directory_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(UserError, match=r"output_dir: .* cannot be written"),
+        resume.claim(tmp_path / "file" / "run"),
+    ):
+        pytest.fail("claimed")
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(resume.fcntl, "flock", flock)
+    with resume.claim(tmp_path):
+        assert "cannot be locked" in capsys.readouterr().out
