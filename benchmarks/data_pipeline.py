@@ -47,7 +47,8 @@ SETTINGS = {"piece_mb": 16, "max_length": 128, "dedup": {"exact": True}, "pack":
 RUN = {"workers": 1, "memory_mb": 64}
 VOCAB_SIZE = 21128
 PEER_MB = 2.0
-TWO_WORKER_COPIES = 4
+TWO_WORKER_COPIES = 8
+SMALL_PIECE_MB = 4  # many pieces for two workers, so that neither waits long for the other
 FIGURES = (
     ("text_to_shards_mb_s", "MB/s", "at least 5"),
     ("peer_mb_s", "MB/s", ""),
@@ -122,7 +123,7 @@ def measure(folder: Path, repeats: int, large_mb: int) -> dict[str, list[float]]
             )
     several = write_generated(generated, documents, size * TWO_WORKER_COPIES)
     for _ in range(repeats):
-        add("two_workers_mb_s", several / build(folder / "two", generated, vocab_file, 2).seconds)
+        add("two_workers_mb_s", several / two_workers(folder, generated, vocab_file))
         add("two_copies_mb_s", 2 * several / side_by_side(folder, generated, vocab_file))
     for name, megabytes in (("rss_50mb", 50), ("rss_1gb", large_mb)):
         write_generated(generated, documents, megabytes)
@@ -229,15 +230,20 @@ def high_water_mb(pid: int) -> float:
     return sum(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def build(output: Path, text: Path, vocab_file: Path, workers: int = 1) -> Cost:
+def build(output: Path, text: Path, vocab_file: Path, **sections) -> Cost:
     """Run one build to its end."""
-    sections = {"vocab": {"file": str(vocab_file)}, "run": {"workers": workers}}
-    return finish(start(output, text, sections))
+    return finish(start(output, text, {"vocab": {"file": str(vocab_file)}, **sections}))
+
+
+def two_workers(folder: Path, text: Path, vocab_file: Path) -> float:
+    """Seconds that one build with two workers takes."""
+    sections = {"run": {"workers": 2}, "piece_mb": SMALL_PIECE_MB}
+    return build(folder / "two", text, vocab_file, **sections).seconds
 
 
 def side_by_side(folder: Path, text: Path, vocab_file: Path) -> float:
     """Seconds until two independent builds of the whole text have both ended."""
-    sections = {"vocab": {"file": str(vocab_file)}}
+    sections = {"vocab": {"file": str(vocab_file)}, "piece_mb": SMALL_PIECE_MB}
     began = time.perf_counter()
     both = [start(folder / name, text, sections) for name in ("copy-a", "copy-b")]
     for process in both:
