@@ -14,9 +14,9 @@ from paddlenlp.transformers.ppminilm.configuration import PPMiniLMConfig
 from benchmarks.distill_step import HEADS, VOCABULARY
 
 
-def contender(sizes: dict, batches: list[np.ndarray]):
+def contender(sizes: dict, batches: list[np.ndarray], frozen: bool):
     """(a function of one batch, all batches)."""
-    return PublishedStep(sizes), batches
+    return PublishedStep(sizes, frozen), batches
 
 
 def settings(layers: int, hidden: int, heads: int, act: str) -> dict:
@@ -35,7 +35,7 @@ def settings(layers: int, hidden: int, heads: int, act: str) -> dict:
 class PublishedStep:
     """Its step: alpha 0, beta 1, a batch's own samples related to each other."""
 
-    def __init__(self, sizes: dict):
+    def __init__(self, sizes: dict, frozen: bool):
         paddle.seed(0)
         teacher = RobertaModel(RobertaConfig(**settings(*sizes["teacher"], "gelu")))
         student = PPMiniLMForSequenceClassification(
@@ -43,6 +43,8 @@ class PublishedStep:
         )
         self.teacher = to_distill(teacher, return_qkv=True, layer_index=sizes["teacher_layer"] - 1)
         self.student = to_distill(student, return_qkv=True, layer_index=sizes["student"][0] - 1)
+        if frozen:  # the published loop leaves the teacher's dropout on
+            teacher.eval()
         self.kl = paddle.nn.KLDivLoss("sum")
         decayed = [
             p.name

@@ -80,12 +80,12 @@ def test_figures_are_medians_and_ratios_of_medians():
             return 0.5
 
     found = step.figures_of(
-        {"published": runs(1, 2, 9), "torch_bf16": runs(5, 5, 5)}
+        {"published": runs(1, 2, 9), "published_eval": runs(4), "torch_bf16": runs(5, 5, 5)}
         | {name: runs(4, 5, 5) for name in step.CONTENDERS if name.startswith("ours")}
         | {"ours_engine": runs(3, 6, 6)}
     )
     assert (found["published_seq_s"], found["ours_seq_s"], found["ratio"]) == (2, 5, 2.5)
-    assert found["ratio_teacher_engine"] == 3
+    assert (found["ratio_teacher_engine"], found["ratio_eval"]) == (3, 1.25)
     assert found["torch_bf16_seq_s"] == 5
     assert "torch_fp32_seq_s" not in found
     assert {
