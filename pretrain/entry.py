@@ -1,8 +1,10 @@
 """What the two training scripts share: arguments, checks, and when nothing is to be done."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from data_pipeline.base.errors import UserError
 from pretrain.recipe import Run
@@ -16,8 +18,6 @@ def main(
     argv: list[str] | None = None,
 ) -> int:
     """Read the recipe, report all its problems or train; a finished run says so and ends well."""
-    import os
-
     from pretrain import check
 
     parser = argparse.ArgumentParser(description=description)
@@ -38,3 +38,16 @@ def main(
             + "\n".join(f"  {problem}" for problem in problems)
         )
     return train(recipe)
+
+
+def end(code: int) -> NoReturn:
+    """End a rank's process, with everything written.
+
+    Beside other ranks nothing is torn down: whichever rank closes its connections first, Gloo's
+    threads would abort the others in the middle of their own teardown.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
+        os._exit(code)
+    sys.exit(code)

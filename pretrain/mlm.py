@@ -1,8 +1,6 @@
 """Pre-train by whole-word masking, to make a teacher where none can be had:
 `python -m paddle.distributed.launch --nproc_per_node 2 pretrain/mlm.py --config ...`."""
 
-import sys
-
 from data_pipeline.base.errors import command
 from pretrain import entry
 from pretrain.recipe import MaskedLMRecipe
@@ -28,6 +26,7 @@ def train(recipe: MaskedLMRecipe) -> int:
     if code == 0 and world.rank == 0:
         write_encoder(objective.encoder, recipe.model_dir, recipe.data.shards / "vocab.txt")
         print(f"{recipe.model_dir}: the encoder, as a teacher")
+    parallel.barrier(world)  # a rank that ended would take the others with it
     return code
 
 
@@ -53,4 +52,4 @@ def is_finished(recipe: MaskedLMRecipe) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.end(main())

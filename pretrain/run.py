@@ -1,7 +1,5 @@
 """Distil: `python -m paddle.distributed.launch --nproc_per_node 2 pretrain/run.py --config ...`."""
 
-import sys
-
 from data_pipeline.base.errors import command
 from pretrain import entry
 from pretrain.recipe import DistillRecipe
@@ -25,7 +23,9 @@ def train(recipe: DistillRecipe) -> int:
     if recipe.teacher.engine == "onnx_int8" and world.rank == 0:
         error = engine_error(recipe)
         print(f"teacher.engine onnx_int8: its relations are {error:.2g} from the exact ones (KL)")
-    return fit(objective, recipe, manifest, world)
+    code = fit(objective, recipe, manifest, world)
+    parallel.barrier(world)  # a rank that ended would take the others with it
+    return code
 
 
 def build(recipe: DistillRecipe, manifest):
@@ -76,4 +76,4 @@ def is_finished(recipe: DistillRecipe) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.end(main())

@@ -122,14 +122,21 @@ def write_recipe(path: Path, values: dict) -> Path:
     return path
 
 
-def start(script: str, recipe: Path, ranks: int, log: Path, **environment) -> subprocess.Popen:
+def start(
+    script: str | Path, recipe: Path, ranks: int, log: Path, **environment
+) -> subprocess.Popen:
     """Start real ranks: alone without a launcher, or several under Paddle's."""
     words = [sys.executable, "-W", "ignore"]
     if ranks > 1:
         words += ["-m", "paddle.distributed.launch", "--nproc_per_node", str(ranks)]
         words += ["--log_dir", str(log)]
     words += [str(ROOT / "pretrain" / script), "--config", str(recipe)]
-    settings = {"OMP_NUM_THREADS": "1", "MKL_DEBUG_CPU_TYPE": "5", **environment}
+    settings = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MKL_DEBUG_CPU_TYPE": "5",
+        **environment,
+    }
     log.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
         words,

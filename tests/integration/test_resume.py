@@ -1,0 +1,93 @@
+"""Real ranks, interrupted and started again: the same run, to the bit."""
+
+import json
+
+import pytest
+from visualdl import LogReader
+
+from pretrain import checkpoint
+from pretrain.monitor import read_metrics
+from tests.integration.ranks import Run
+
+pytestmark = pytest.mark.ranks
+# Sums over ranks are made in another order than sums over accumulation steps; AdamW, early on,
+# makes more of such last bits than it does later.
+OTHER_WORLD = 1e-4
+KILLED = -9
+
+
+def curve(run):
+    """Steps of a VisualDL curve."""
+    (file,) = (run.output / "vdl").iterdir()
+    points = LogReader(file_path=str(file)).get_data("scalar", "loss/total")
+    return [point.id for point in points]
+
+
+def test_one_rank_killed_three_times_equals_straight_to_the_bit(root, straight):
+    # Saved at each second step. Steps 3 and 8 lie in the middle of shards and windows; epochs end
+    # after steps 5 and 10.
+    run = Run(root, "killed-1")
+    folder = run.output / "checkpoints"
+    assert run.ends(1, kill_before=4) == KILLED
+    assert checkpoint.newest(folder).step == 2
+    assert run.ends(1, kill_in_save=[8, 12]) == KILLED
+    assert checkpoint.newest(folder).step == 6
+    # The newest one rots while nothing runs: the one before is taken, and gives the same end.
+    weights = folder / "step-6" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert run.ends(1, kill_before=9) == KILLED
+    assert "step-6: model.safetensors has changed since it was written; an older" in run.said()
+    assert "step-4: going on from step 4" in run.said()
+    assert run.finish(1).outcome() == straight[1].outcome()
+    assert run.groups() == straight[1].groups()
+    assert curve(run) == curve(straight[1]) == list(range(1, 15))
+
+
+def test_two_ranks_killed_twice_in_a_row_equal_straight_to_the_bit(root, straight):
+    run = Run(root, "killed-2")
+    folder = run.output / "checkpoints"
+    assert run.ends(2, rank=1, kill_before=4) not in (0, 2, 75, 76)  # the other one ends by itself
+    assert checkpoint.newest(folder).step == 2
+    assert run.ends(2, rank=0, kill_in_save=[8, 20]) not in (0, 2, 75, 76)
+    assert checkpoint.newest(folder).step == 6
+    assert run.finish(2).outcome() == straight[2].outcome()
+    assert run.groups() == straight[2].groups()
+
+
+def test_other_numbers_of_ranks_train_on_the_same_groups(root, straight):
+    run = Run(root, "changing")
+    assert run.ends(1, kill_before=4) == KILLED
+    # As one would start two ranks by hand, without the best settings: said once, by one rank.
+    by_hand = {"MKL_DEBUG_CPU_TYPE": "0"}
+    assert run.ends(2, by_hand, kill_before=9) not in (0, 2, 75, 76)
+    warning = "MKL_DEBUG_CPU_TYPE: was '5', is now '0'; the last bits of sums will differ"
+    assert [run.rank_said(rank).count(warning) for rank in (0, 1)] == [1, 0]
+    run.finish(1)
+    wanted = straight[1].groups()
+    assert [len(step) for step in wanted] == [4] * 14
+    single = straight[1].metrics()
+    for other in (run, straight[2]):
+        assert other.groups() == wanted
+        for a, b in zip(other.metrics(), single, strict=True):
+            for name in ("loss/total", "loss/q", "loss/k", "loss/v", "optim/grad_norm"):
+                assert a[name] == pytest.approx(b[name], rel=OTHER_WORLD), (a["step"], name)
+            assert a["data/padding_share"] == pytest.approx(b["data/padding_share"])
+
+
+def test_the_share_of_exchanging_gradients_is_recorded_where_there_is_any(straight):
+    for ranks, run in straight.items():
+        for record in read_metrics(run.output / "metrics.jsonl"):
+            assert ("time/allreduce_share" in record) == (ranks > 1)
+            assert record.get("time/allreduce_share", 1) > 0
+
+
+def test_a_finished_run_says_so_and_a_changed_recipe_is_refused(root, straight):
+    assert straight[1].ends(1) == 0
+    assert "finished before; nothing to do" in straight[1].said()
+    assert json.loads((straight[1].output / "finished.json").read_text())["updates"] == 14
+    changed = Run(root, "straight-1", **{"optimizer.total_steps": 20, "relations.beta": 0.25})
+    assert changed.ends(1) == 2
+    said = changed.said()
+    assert "optimizer.total_steps: was 14, is now 20" in said
+    assert "relations.beta: was 0.5, is now 0.25" in said
+    assert "Traceback" not in said
