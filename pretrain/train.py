@@ -37,11 +37,11 @@ def _fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.Worl
     trained = inner._parameter_list
     trainer = Trainer(recipe, objective, model, optimizer, trained, world.rank, world.size)
     loader = _loader(recipe, world, run.order)
-    stop = _StopRequest()
     if world.rank == 0:
         _prepare_directory(recipe, world, manifest, loader)
     watch = HangWatch(recipe.safety.hang_seconds, world.rank, parallel.neighbours(world))
-    with Log(recipe, world, run.step, parallel.all_reduce_seconds(trained, world)) as log, watch:
+    log = Log(recipe, world, run.step, parallel.all_reduce_seconds(trained, world))
+    with log, watch, _StopRequest() as stop:
         steps = iter(loader)
         code = _reason_to_end(recipe, run, asked=False)  # killed right after its last step?
         while code is None:
@@ -85,8 +85,15 @@ class _StopRequest:
 
     def __init__(self):
         self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
+
+    def __enter__(self) -> "_StopRequest":
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        self._before = {number: signal.signal(number, self._ask) for number in numbers}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _ask(self, *_) -> None:
         self.asked = True

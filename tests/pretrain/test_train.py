@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 
 import numpy as np
 import paddle
@@ -12,10 +13,10 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from data_pipeline.order import World
 from data_pipeline.shards import Manifest, ShardReader, _open
-from pretrain import checkpoint, optimize, run, train, weights
+from pretrain import checkpoint, mlm, optimize, run, train, weights
 from pretrain.distill import Distillation
 from pretrain.monitor import read_metrics
-from pretrain.recipe import Clip, DistillRecipe, Optimizer
+from pretrain.recipe import Clip, DistillRecipe, MaskedLMRecipe, Optimizer
 from tests.pretrain import tiny
 
 
@@ -190,3 +191,42 @@ def test_a_shard_that_is_lost_on_the_way_is_named(
         fit(**changes)
     assert "verify" in str(caught.value)
     assert checkpoint.newest(tmp_path / "run" / "checkpoints").step >= 1
+
+
+def masked_lm(tiny_root, output):
+    """The tiny recipe for masked-language-model pre-training, with dropout."""
+    values = tiny.distill_values(tiny_root, output, **{"optimizer.total_steps": 8})
+    for name in ("teacher", "student", "relations"):
+        del values[name]
+    encoder = {**tiny.sizes(2, 16), "hidden_dropout_prob": 0.1}
+    values |= {"encoder": encoder, "model_dir": str(output / "model")}
+    return check(MaskedLMRecipe, values, "test")
+
+
+def test_masked_lm_stopped_twice_equals_straight_to_the_bit(tiny_root, tmp_path, monkeypatch):
+    """Masking and dropout too are functions of the step; stopped by SIGTERM, off the schedule."""
+    step, handler = train.train_step, signal.getsignal(signal.SIGTERM)
+
+    def stopped(trainer, batches, number, *rest):
+        if number in {2, 6}:
+            signal.raise_signal(signal.SIGTERM)
+        return step(trainer, batches, number, *rest)
+
+    def outcome(name):
+        recipe = masked_lm(tiny_root, tmp_path / name)
+        manifest = Manifest.read(recipe.data.shards)
+        codes = []
+        while not codes or codes[-1] == train.SAVED_AND_STOPPED:
+            codes.append(train.fit(mlm.build(recipe, manifest), recipe, manifest, World()))
+        found = checkpoint.newest(recipe.output_dir / "checkpoints")
+        metrics = read_metrics(recipe.output_dir / "metrics.jsonl")
+        losses = [record["loss/total"] for record in metrics]
+        return codes, [(found.path / name).read_bytes() for name in checkpoint.FILES[:2]], losses
+
+    wanted = outcome("straight")
+    monkeypatch.setattr(train, "train_step", stopped)
+    found = outcome("stopped")
+    assert (wanted[0], found[0]) == ([0], [75, 75, 0])
+    assert found[1:] == wanted[1:]
+    assert len(found[2]) == 8
+    assert signal.getsignal(signal.SIGTERM) == handler
