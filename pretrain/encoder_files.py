@@ -17,6 +17,12 @@ ON_HUGGING_FACE = {
     "roberta-wwm-ext": "hfl/chinese-roberta-wwm-ext",
     "bert-base-chinese": "google-bert/bert-base-chinese",
 }
+IN_PADDLENLP = {
+    "roberta-wwm-ext-large": "hfl/roberta-wwm-ext-large",
+    "chinese-roberta-wwm-ext-large": "hfl/roberta-wwm-ext-large",
+    "roberta-wwm-ext": "hfl/roberta-wwm-ext",
+    "chinese-roberta-wwm-ext": "hfl/roberta-wwm-ext",
+}
 
 SIZES = (
     *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
@@ -78,13 +84,15 @@ def read_config(directory: Path | str) -> dict:
 def how_to_get(name: str) -> str:
     """What to type where there is a network, for a model that is not on this disk."""
     short = name.rstrip("/").rsplit("/", 1)[-1]
-    hub = ON_HUGGING_FACE.get(short, name if "/" in name else f"ORGANISATION/{name}")
+    is_hub_name = re.fullmatch(r"(?!models/)[\w-]+/[\w.-]+", name)
+    hub = ON_HUGGING_FACE.get(short, name if is_hub_name else f"ORGANISATION/{short}")
+    paddle = IN_PADDLENLP.get(short, name if is_hub_name else short)
     return (
         f"{name}: no such directory, and nothing is downloaded from here.\n"
         f"  Where there is a network, from Hugging Face: huggingface-cli download {hub} "
         f"config.json model.safetensors vocab.txt --local-dir models/{short}\n"
         '  or from PaddleNLP: python -c "from paddlenlp.transformers import AutoModel, '
-        f"AutoTokenizer; n, d = '{name}', 'models/{short}'; "
+        f"AutoTokenizer; n, d = '{paddle}', 'models/{short}'; "
         "AutoModel.from_pretrained(n).save_pretrained(d, safe_serialization=True); "
         'AutoTokenizer.from_pretrained(n).save_pretrained(d)"\n'
         f"  Copy the directory to this machine and give its path, for example "

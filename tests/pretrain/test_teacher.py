@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 from data_pipeline.base.errors import UserError
-from pretrain import teacher
+from pretrain import encoder_files, teacher
 from pretrain.relations import states_at
 from tests.pretrain import foreign, tiny
 
@@ -166,6 +166,16 @@ def test_a_pickle_is_refused_unless_it_is_named(pickled):
         assert (loaded.state_dict()[name].numpy() == value.numpy()).all()
 
 
+def test_bfloat16_in_a_pickle_is_widened(pickled):
+    directory, encoder = pickled
+    exact = {name: value.numpy() for name, value in encoder.state_dict().items()}
+    paddle.save(encoder.to(dtype="bfloat16").state_dict(), str(directory / "model_state.pdparams"))
+    loaded = teacher.load_encoder(directory, "model_state.pdparams")
+    for name, value in loaded.state_dict().items():
+        assert value.dtype == paddle.float32
+        np.testing.assert_allclose(value.numpy(), exact[name], rtol=2**-8)
+
+
 class Dangerous:
     def __reduce__(self):
         return shutil.rmtree, ("/nowhere",)
@@ -201,6 +211,15 @@ def test_a_hub_name_without_files_says_what_to_download_and_where_to_put_it():
     assert "save_pretrained" in message
     with pytest.raises(UserError, match=r"hfl/chinese-roberta-wwm-ext-large config\.json"):
         teacher.load_encoder("models/roberta-wwm-ext-large")
+    with pytest.raises(UserError, match=r"n, d = 'ernie-3[.]0-base-zh', 'models/ernie"):
+        teacher.load_encoder("models/ernie-3.0-base-zh")
+
+
+def test_the_names_to_download_are_names_that_paddlenlp_knows():
+    from paddlenlp.transformers import RobertaPretrainedModel
+
+    known = RobertaPretrainedModel.pretrained_resource_files_map["model_state"]
+    assert set(encoder_files.IN_PADDLENLP.values()) <= set(known)
 
 
 def test_a_name_is_found_where_paddlenlp_keeps_its_models(tmp_path, monkeypatch):
