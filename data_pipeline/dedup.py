@@ -148,4 +148,5 @@ def _range(records: np.ndarray, number: int, count: int) -> np.ndarray:
     high = records["high"]
     first = np.searchsorted(high, np.uint64(edges[0]))
     last = len(high) if edges[1] == 2**64 else np.searchsorted(high, np.uint64(edges[1]))
-    return np.asarray(records[first:last])
+    # A copy: a view would keep the file mapped, and what is mapped of all files adds up.
+    return np.array(records[first:last])

@@ -151,11 +151,6 @@ def resize(model: Classifier, heads: list[int] | None, ffn: list[int] | None) ->
             layer.linear2 = nn.Linear(ffn[index], hidden)
 
 
-def parameters(model: nn.Layer) -> int:
-    """Number of weights."""
-    return sum(int(parameter.size) for parameter in model.parameters())
-
-
 def _stored_name(name: str, prefix: str) -> str:
     return name.replace("encoder.", f"{prefix}.", 1) if name.startswith("encoder.") else name
 

@@ -18,6 +18,7 @@ def make(recipe: ExportRecipe, directory: Path) -> None:
     """Fill `directory` with the deployable form of `recipe.classifier`."""
     from finetune import classifier
     from finetune.deployed import Deployed
+    from pretrain.student import parameters
 
     stored = classifier.load(recipe.classifier)
     static = directory / "static"
@@ -37,7 +38,7 @@ def make(recipe: ExportRecipe, directory: Path) -> None:
         "backend": "onnxruntime" if recipe.format == "onnx" else "paddle_inference",
         "precision": "fp32",
         "max_length": stored.result.get("max_length", 128),
-        "parameters": classifier.parameters(stored.model),
+        "parameters": parameters(stored.model),
         "origin": str(recipe.classifier),
     }
     if recipe.format == "paddle":

@@ -13,6 +13,7 @@ from finetune.batches import Encoded
 from finetune.prune import importance, sparse, width
 from finetune.recipes import ExportRecipe, PruneRecipe, SparseRecipe
 from finetune.settings import SparseSettings
+from pretrain.student import parameters
 
 IDS = paddle.to_tensor([[2, 7, 18, 9, 3], [2, 11, 3, 0, 0]])
 TYPES = paddle.zeros_like(IDS)
@@ -143,7 +144,7 @@ def test_widths_differ_in_shapes_parameters_and_logits(pruned, classifier_dir):
         [32, 24],
         [32, 16],
     ]
-    sizes = [classifier.parameters(model) for model in models]
+    sizes = [parameters(model) for model in models]
     assert sizes[0] > sizes[1] > sizes[2]
     logits = []
     for model in models:
@@ -164,7 +165,7 @@ def test_a_pruned_model_loads_again_in_static_form(pruned, tmp_path):
     for kind in ("onnx", "paddle"):  # `export` itself compares logits with the dynamic model
         recipe = ExportRecipe(output_dir=tmp_path / kind, classifier=pruned[1], format=kind)
         deploy = json.loads((stages.export(recipe) / "deploy.json").read_text())
-        assert deploy["parameters"] == classifier.parameters(classifier.load(pruned[1]).model)
+        assert deploy["parameters"] == parameters(classifier.load(pruned[1]).model)
 
 
 def test_the_schedule_is_cubic():

@@ -9,10 +9,7 @@ from tests.pretrain import tiny
 @pytest.fixture(scope="session")
 def root(tmp_path_factory):
     """A folder with `shards` and `teacher`."""
-    root = tmp_path_factory.mktemp("ranks")
-    tiny.make_shards(root / "shards")
-    tiny.make_teacher(root / "teacher")
-    return root
+    return tiny.make_root(tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture(scope="session")

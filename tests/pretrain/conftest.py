@@ -8,7 +8,4 @@ from tests.pretrain import tiny
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory):
     """A folder with `shards` and `teacher`."""
-    root = tmp_path_factory.mktemp("tiny")
-    tiny.make_shards(root / "shards")
-    tiny.make_teacher(root / "teacher")
-    return root
+    return tiny.make_root(tmp_path_factory.mktemp("tiny"))

@@ -18,6 +18,13 @@ SAMPLES, SHARDS, MAX_LENGTH = 88, 3, 24
 STEPS_PER_EPOCH = SAMPLES // 16
 
 
+def make_root(root: Path) -> Path:
+    """A folder with `shards` and `teacher`."""
+    make_shards(root / "shards")
+    make_teacher(root / "teacher")
+    return root
+
+
 def make_shards(directory: Path, seed: int = 0) -> Path:
     """88 samples of 4 to 24 tokens in 3 shards."""
     random = np.random.default_rng(seed)
