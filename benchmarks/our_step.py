@@ -6,7 +6,7 @@ import paddle
 
 from benchmarks.distill_step import GROUP, HEADS, VOCABULARY, grouped
 from data_pipeline.base.recipes import check
-from pretrain import engine, flops, optimize
+from pretrain import engine, flops, linear, optimize
 from pretrain.distill import Distillation
 from pretrain.recipe import DistillRecipe
 from pretrain.relations import relation_loss
@@ -65,6 +65,7 @@ class OurStep:
         states = engine.open_engine(kind, self.teacher, sizes["teacher_layer"], False)
         objective = Distillation(student, states, layers, self.recipe.relations)
         objective.train()
+        linear.replace_linears(objective)
         adam = optimize.build_optimizer(objective, self.recipe.optimizer, False)
         self.trainer = Trainer(self.recipe, objective, objective, adam, adam._parameter_list, 0, 1)
         self.clock, self.count = Clock(), 0

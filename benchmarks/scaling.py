@@ -130,7 +130,7 @@ def prepared(world, shards: Path):
     from data_pipeline.base.recipes import check
     from data_pipeline.loader import Loader
     from data_pipeline.order import OrderSettings
-    from pretrain import engine, optimize, parallel
+    from pretrain import engine, linear, optimize, parallel
     from pretrain.distill import Distillation
     from pretrain.recipe import DistillRecipe
     from pretrain.step import Trainer
@@ -153,6 +153,7 @@ def prepared(world, shards: Path):
     freeze_unreached(student, STUDENT[0], with_hidden=False)
     states = engine.open_engine("dynamic", teacher, TEACHER_LAYER, False)
     objective = Distillation(student, states, STUDENT[0], recipe.relations)
+    linear.replace_linears(objective)
     adam = optimize.build_optimizer(objective, recipe.optimizer, False)
     model, optimizer = parallel.wrap(objective, adam, world)
     settings = OrderSettings(relation_group_size=GROUP, global_batch_size=GLOBAL_BATCH)

@@ -90,8 +90,9 @@ class Teacher(Recipe):
     layer: int = Field(ge=1)
     """Layer whose Q, K and V are learned, counted from 1 (20 of 24 in the published recipe)."""
     engine: Literal["dynamic", "static", "onnx", "onnx_int8"] = "dynamic"
-    """What runs it: Paddle, Paddle's compiled graph, or ONNX Runtime on the CPU. All but onnx_int8
-    compute the same numbers; how far off INT8 relations are is said at the start."""
+    """What runs it: Paddle, Paddle's compiled graph, or ONNX Runtime on the CPU, which is the
+    fastest there. All but onnx_int8 compute the same numbers; how far off INT8 relations are is
+    said at the start, and logged."""
 
 
 class Student(EncoderSizes):

@@ -13,7 +13,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.loader import Loader
 from data_pipeline.shards import VOCABULARY, Manifest
-from pretrain import checkpoint, optimize, parallel, resume
+from pretrain import checkpoint, linear, optimize, parallel, resume
 from pretrain.hang import HangWatch
 from pretrain.monitor import Log
 from pretrain.recipe import Run
@@ -31,6 +31,7 @@ def fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.World
 
 
 def _fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.World) -> int:
+    linear.replace_linears(objective)
     inner = optimize.build_optimizer(objective, recipe.optimizer, recipe.precision.level == "O2")
     run = resume.take_up(objective, inner, recipe, manifest, world)
     model, optimizer = parallel.wrap(objective, inner, world)
