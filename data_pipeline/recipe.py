@@ -45,7 +45,7 @@ class Clean(Recipe):
     width: bool = True
     """Full-width Latin letters and digits to ASCII. Chinese punctuation stays as it is."""
     simplify: bool = False
-    """Traditional characters to simplified ones, one by one."""
+    """Traditional characters to simplified ones, by OpenCC."""
     blanks: bool = True
     """Several blanks in a row become one; none at the ends of a line."""
     split: bool = True

@@ -21,6 +21,14 @@ from data_pipeline.recipe import Clean
         ("special_tokens", "他[MASK]说[SEP][cls]", "他说[cls]", 2),
         ("width", "ＡＢｃ１２３，（全角）！　", "ABc123，（全角）！ ", 7),
         ("simplify", "後來沒有人說：乾隆著作", "后来没有人说：乾隆著作", 4),
+        ("simplify", "氣候乾燥，餘下的麵條", "气候干燥，余下的面条", 5),
+        (
+            "simplify",
+            "我们在这里看见后面的余额，着急于发展",
+            "我们在这里看见后面的余额，着急于发展",
+            0,
+        ),
+        ("simplify", "a\0後\0b", "a\0后\0b", 1),
         ("blanks", "一 \u3000\t二\xa0三", "一 二 三", 2),
     ],
 )

@@ -29,12 +29,6 @@ def test_people_daily_has_no_marks_left():
     assert sum("/" in line for line in lines) < 20
 
 
-def test_traditional_table_leaves_simplified_text_alone():
-    table, pattern = packaged.traditional_to_simplified()
-    assert not pattern.search("我们在这里看见后面的余额，着急于发展")
-    assert table["們"] == "们" and table["餘"] == "余" and "乾" not in table
-
-
 def test_pickles_with_code_in_them_are_refused(tmp_path, monkeypatch):
     (tmp_path / "train.pkl").write_bytes(pickle.dumps(print))
     monkeypatch.setattr(packaged, "_folder", lambda *_: tmp_path)
