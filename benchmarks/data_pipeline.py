@@ -19,9 +19,7 @@ less; the seconds that passed are among the raw repeats.
 
 import argparse
 import contextlib
-import importlib.metadata
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -32,17 +30,17 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import psutil
 import yaml
 
 # This file has the name of the package that it measures, and Python looks here first.
-sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from benchmarks import report  # noqa: E402
 from data_pipeline import loader, order, packaged, vocab  # noqa: E402
 from data_pipeline.base.errors import command  # noqa: E402
-from data_pipeline.base.files import write_json  # noqa: E402
 from data_pipeline.shards import Manifest  # noqa: E402
 
+LIBRARIES = ("jieba", "rjieba", "paddlenlp", "tokenizers", "h5py", "hdf5plugin", "numpy")
 SETTINGS = {"piece_mb": 16, "max_length": 128, "dedup": {"exact": True}, "pack": "document"}
 RUN = {"workers": 1, "memory_mb": 64}
 VOCAB_SIZE = 21128
@@ -74,22 +72,8 @@ def main(argv: list[str] | None = None) -> int:
         repeats = measure(Path(folder), arguments.repeats, arguments.large_mb)
     figures = summary(repeats)
     show(figures)
-    if arguments.json:
-        write_json(
-            arguments.json,
-            {
-                "figures": figures,
-                "machine": machine(),
-                "versions": versions(),
-                "settings": {
-                    **SETTINGS,
-                    "run": RUN,
-                    "vocab_size": VOCAB_SIZE,
-                    "large_mb": arguments.large_mb,
-                },
-                "repeats": repeats,
-            },
-        )
+    settings = {**SETTINGS, **vars(arguments), "run": RUN, "vocab_size": VOCAB_SIZE}
+    report.write(arguments.json, figures, settings, LIBRARIES, repeats=repeats)
     return 0
 
 
@@ -268,29 +252,6 @@ def peer(text: Path, vocab_file: Path, output: Path) -> tuple[float, float]:
     result = subprocess.run(words, capture_output=True, text=True, check=True)
     cpu, seconds = map(float, result.stdout.split()[-2:])
     return cpu, seconds
-
-
-def machine() -> dict[str, str | int | float]:
-    """What it was measured on."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "load_at_the_end": os.getloadavg()[0],
-        "system": platform.platform(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the libraries that take part."""
-    libraries = ("jieba", "rjieba", "paddlenlp", "tokenizers", "h5py", "hdf5plugin", "numpy")
-    found = {name: importlib.metadata.version(name) for name in libraries}
-    return {"python": platform.python_version(), **found}
 
 
 def show(figures: dict[str, float]) -> None:

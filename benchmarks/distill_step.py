@@ -21,7 +21,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -39,6 +38,7 @@ SIZES = {
     "published": {"teacher": (24, 1024, 16), "teacher_layer": 20, "student": (6, 768, 12)},
     "small": {"teacher": (4, 256, 4), "teacher_layer": 4, "student": (3, 256, 4)},
 }
+LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "numpy")
 VOCABULARY, HEADS, GROUP = 21128, 64, 16
 # The teacher's engine for each of ours. onnx computes in float32, as the published loop does.
 ENGINES = {"ours": "onnx", "ours_dynamic": "dynamic", "ours_engine": "onnx_int8"}
@@ -77,14 +77,9 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:34} {value:12.4g}")
     if options.json:
-        report = {
-            "figures": figures,
-            "machine": machine(),
-            "versions": versions(),
-            "settings": vars(options),
-            "runs": runs,
-        }
-        options.json.write_text(json.dumps(report, indent=2, default=str) + "\n")
+        from benchmarks import report  # not by every child: one is another interpreter
+
+        report.write(options.json, figures, vars(options), LIBRARIES, runs=runs)
 
 
 def child(name: str, options: argparse.Namespace) -> dict:
@@ -139,21 +134,6 @@ def figures_of(runs: dict[str, list[dict]]) -> dict[str, float]:
         "published_peak_mb": median("published", "peak_mb"),
     }
     return figures | {f"{name}_seq_s": median(name, "seq_s") for name in TORCH if name in runs}
-
-
-def machine() -> dict[str, str | int]:
-    """What was measured on."""
-    cpu, info = platform.machine(), Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": (models or [cpu])[0], "cores": os.cpu_count(), "system": platform.platform()}
-
-
-def versions() -> dict[str, str]:
-    """Of what decides the speed."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("paddlepaddle", "paddlenlp", "onnxruntime", "numpy")}
 
 
 # ---- one contender ----

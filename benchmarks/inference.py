@@ -25,21 +25,20 @@ from pathlib import Path
 
 import numpy as np
 
-if (
-    __name__ == "__main__"
-):  # this folder has a data_pipeline.py too: look from the root of the project
+if __name__ == "__main__":  # this folder has a data_pipeline.py too: look from the root
     sys.path[0] = str(Path(__file__).parents[1])
 
+from benchmarks import report
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.files import write_json
 from finetune.backends import OnnxBackend
 from finetune.batches import encode, pad
 from finetune.predict import Predictor
-from finetune.report.make import machine
 from finetune.settings import QuantiseSettings, TaskSettings
 from finetune.tasks import open_task
 
 HIDDEN, VOCAB, LABELS, BATCH, LENGTH, TITLES = 768, 21128, 3, 32, 128, 320
+LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "tokenizers", "numpy")
 PEER = "BERT-base FP32"
 STAGES = ("PP-MiniLM 6L FP32", "+ deployed form", "+ width 0.75", "+ INT8")
 
@@ -63,13 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         **drops,
     }
     show(padded, end_to_end, figures)
-    if arguments.json:
-        settings = {key: str(value) for key, value in vars(arguments).items()}
-        raw = {"padded_128": padded, "end_to_end": end_to_end}
-        write_json(
-            arguments.json,
-            {"figures": figures, "machine": machine(), "settings": settings, "seconds": raw},
-        )
+    raw = {"padded_128": padded, "end_to_end": end_to_end}
+    report.write(arguments.json, figures, vars(arguments), LIBRARIES, seconds=raw)
     return 0
 
 

@@ -1,10 +1,9 @@
 """Measure every model on the same task, machine and engine; write JSON, a picture and a page."""
 
-import os
-import platform
 from pathlib import Path
 
 from data_pipeline.base.files import write_json
+from data_pipeline.base.machine import machine
 from data_pipeline.base.progress import Progress
 from finetune.backends import read_deploy
 from finetune.batches import encode
@@ -31,7 +30,7 @@ def make(recipe: ReportRecipe, directory: Path) -> None:
     report = {
         "task": recipe.task.name,
         "examples": len(examples),
-        "machine": machine(),
+        "machine": machine("onnxruntime"),
         "latency_ms": "median of one text at its real length, "
         f"{recipe.report.threads[-1]} thread(s)",
         "models": rows,
@@ -68,22 +67,3 @@ def headline(speed: list[dict]) -> dict:
 def model_bytes(directory: Path) -> int:
     """Bytes of graph and weights."""
     return sum((directory / n).stat().st_size for n in MODEL_FILES if (directory / n).exists())
-
-
-def machine() -> dict[str, str | int]:
-    """Where the figures come from."""
-    import onnxruntime
-
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.partition(":")[2].strip()
-                break
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count() or 1,
-        "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
-    }
