@@ -66,7 +66,7 @@ class OurStep:
         objective = Distillation(student, states, layers, self.recipe.relations)
         objective.train()
         linear.replace_linears(objective)
-        adam = optimize.build_optimizer(objective, self.recipe.optimizer, False)
+        adam = optimize.build_optimizer(objective, self.recipe.optimizer)
         self.trainer = Trainer(self.recipe, objective, objective, adam, adam._parameter_list, 0, 1)
         self.clock, self.count = Clock(), 0
         self.cells = self.tokens = self.flops = 0
@@ -94,7 +94,7 @@ class OurStep:
 
     def more(self, seconds: float) -> dict[str, float]:
         """What else is measured in the same process."""
-        ceiling = matmul_ceiling(self.sizes["teacher"][1])
+        ceiling = flops.matmul_ceiling(self.sizes["teacher"][1])
         samples, tokens = self.relation_seconds(beta=1.0), self.relation_seconds(beta=0.0)
         found = {
             "ceiling_gflop_s": ceiling / 1e9,
@@ -136,16 +136,3 @@ class OurStep:
         exact = engine.open_engine("dynamic", self.teacher, layer, False)(ids, mask)
         found = self.trainer.objective.teacher(ids, mask)
         return engine.relation_error(exact, found, mask, HEADS, GROUP, 0.0, 1.0)
-
-
-def matmul_ceiling(width: int) -> float:
-    """FLOP/s of the teacher's largest product, as fast as this process does it."""
-    rows = 16 * 128
-    x, w = paddle.randn([rows, width]), paddle.randn([width, 4 * width])
-    paddle.matmul(x, w)
-    times = []
-    for _ in range(7):
-        began = time.perf_counter()
-        paddle.matmul(x, w)
-        times.append(time.perf_counter() - began)
-    return 2 * rows * width * 4 * width / min(times)

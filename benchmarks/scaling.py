@@ -21,6 +21,9 @@ import numpy as np
 # Not this folder, where data_pipeline.py is a benchmark and would hide the package.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from benchmarks import report  # noqa: E402
+
+LIBRARIES = ("paddlepaddle", "numpy")
 TEACHER, TEACHER_LAYER, STUDENT = (12, 384, 6), 11, (4, 312, 6)
 HEADS, GROUP, GLOBAL_BATCH = 12, 16, 64
 GPUS, GROUP_ON_GPU = (8, 16, 32, 64), 128
@@ -71,18 +74,7 @@ def main() -> None:
     for name, value in figures.items():
         print(f"{name:30} {value:10.4g}")
     print_model(table, options)
-    if options.json:
-        from benchmarks.distill_step import machine, versions
-
-        report = {
-            "figures": figures,
-            "model": table,
-            "machine": machine(),
-            "versions": versions(),
-            "settings": vars(options),
-            "runs": runs,
-        }
-        options.json.write_text(json.dumps(report, indent=2, default=str) + "\n")
+    report.write(options.json, figures, vars(options), LIBRARIES, model=table, runs=runs)
 
 
 def start(ranks: int, options: argparse.Namespace) -> dict:
@@ -154,7 +146,7 @@ def prepared(world, shards: Path):
     states = engine.open_engine("dynamic", teacher, TEACHER_LAYER, False)
     objective = Distillation(student, states, STUDENT[0], recipe.relations)
     linear.replace_linears(objective)
-    adam = optimize.build_optimizer(objective, recipe.optimizer, False)
+    adam = optimize.build_optimizer(objective, recipe.optimizer)
     model, optimizer = parallel.wrap(objective, adam, world)
     settings = OrderSettings(relation_group_size=GROUP, global_batch_size=GLOBAL_BATCH)
     loader = Loader(shards, settings, world, workers=1)

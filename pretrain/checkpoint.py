@@ -41,14 +41,18 @@ class Found:
         return json.loads((self.path / "state.json").read_text(encoding="utf-8"))
 
 
-def save(folder: Path, step: int, layer: nn.Layer, optimizer, state: dict) -> Path:
-    """Write `step-N` whole. UserError when the disk does not take it; older ones stay."""
+def save(folder: Path, step: int, layer: nn.Layer, moments: dict, state: dict) -> Path:
+    """Write `step-N` whole; `moments` are `optimizer_tensors`, of all ranks.
+
+    Raises:
+        UserError: the disk does not take it; older checkpoints stay.
+    """
     final, temporary = folder / f"step-{step}", folder / f".step-{step}.tmp"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         weights.write(temporary / FILES[0], layer.state_dict())
-        weights.write(temporary / FILES[1], optimizer_tensors(layer, optimizer))
+        weights.write(temporary / FILES[1], moments)
         write_json(temporary / FILES[2], state)
         digests = {
             name: {
@@ -134,22 +138,17 @@ def optimizer_tensors(layer: nn.Layer, optimizer) -> dict[str, paddle.Tensor]:
         for key, value in state.items():
             if isinstance(value, paddle.Tensor) and key.startswith(f"{parameter.name}_"):
                 tensors[f"{name}/{key.removeprefix(f'{parameter.name}_')}"] = value
-        if parameter.name in state.get("master_weights", {}):
-            tensors[f"{name}/master"] = state["master_weights"][parameter.name]
     return tensors
 
 
 def set_optimizer_tensors(layer: nn.Layer, optimizer, tensors: dict) -> None:
-    """The reverse of `optimizer_tensors`."""
-    names = {name: parameter.name for name, parameter in layer.named_parameters()}
-    state, masters = {}, {}
+    """The reverse of `optimizer_tensors`; those of weights that `optimizer` does not update (other
+    ranks do) are left out."""
+    own = {parameter.name for parameter in optimizer._parameter_list}
+    names = {n: p.name for n, p in layer.named_parameters() if p.name in own}
+    state = {}
     for key, value in tensors.items():
         name, _, kind = key.partition("/")
-        tensor = paddle.to_tensor(value)
-        if kind == "master":
-            masters[names[name]] = tensor
-        else:
-            state[f"{names[name]}_{kind}"] = tensor
-    if masters:
-        state["master_weights"] = masters
+        if name in names:
+            state[f"{names[name]}_{kind}"] = paddle.to_tensor(value)
     optimizer.set_state_dict(state)

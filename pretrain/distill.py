@@ -6,6 +6,7 @@ from paddle import Tensor, nn
 
 from data_pipeline.loader import Batch
 from pretrain.engine import Engine
+from pretrain.flops import Cost
 from pretrain.recipe import Relations
 from pretrain.relations import relation_loss, states_at
 
@@ -14,11 +15,19 @@ class Distillation(nn.Layer):
     """Holds the student as its only sublayer; the teacher stands outside, so that it is neither
     wrapped for data parallelism, nor trained, nor saved."""
 
-    def __init__(self, student: nn.Layer, teacher: Engine, layer: int, relations: Relations):
+    def __init__(
+        self,
+        student: nn.Layer,
+        teacher: Engine,
+        layer: int,
+        relations: Relations,
+        cost: Cost | None = None,
+    ):
         super().__init__()
         self.encoder, self.teacher, self.layer = student, teacher, layer
         self.relations, self.with_hidden = relations, relations.hidden > 0
         self.terms: dict[str, Tensor] = {}
+        self.cost = cost
 
     def prepare(self, batch: Batch, random: np.random.Generator) -> list[Tensor]:
         """Run the teacher: [input_ids, attention_mask, its Q, K, V (and H)]. `random` is unused."""

@@ -1,6 +1,12 @@
-"""Floating-point operations of a distillation step, counted from shapes: products only."""
+"""Floating-point operations of a step, counted from shapes: products only. And how many a second
+this device does at best, to hold a run's rate against."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+
+CEILING_ROWS, CEILING_REPEATS = 2048, 7
+Cost = Callable[[int, int], int]  # operations of a batch of so many tokens, padded to a length
 
 
 @dataclass(frozen=True)
@@ -9,6 +15,11 @@ class Shape:
 
     hidden: int
     intermediate: int
+
+    @classmethod
+    def of(cls, config) -> "Shape":
+        """Of anything with `hidden_size` and `intermediate_size`."""
+        return cls(config.hidden_size, config.intermediate_size)
 
 
 def block(shape: Shape, tokens: int, length: int) -> int:
@@ -31,3 +42,35 @@ def distillation(
     return truncated(teacher, teacher_layer, tokens, length) + 3 * truncated(
         student, student_layer, tokens, length
     )
+
+
+def masked_lm(
+    shape: Shape, layers: int, vocab_size: int, masked_share: float, tokens: int, length: int
+) -> int:
+    """Encoder and head, forward and backward; only masked tokens go through the head."""
+    head = 2 * tokens * masked_share * shape.hidden * (shape.hidden + vocab_size)
+    return round(3 * (layers * block(shape, tokens, length) + head))
+
+
+def matmul_ceiling(width: int) -> float:
+    """FLOP/s of a feed-forward's product [2048, width] x [width, 4 width], the best of some, in
+    the precision of the surrounding autocast."""
+    import paddle
+
+    x, w = paddle.randn([CEILING_ROWS, width]), paddle.randn([width, 4 * width])
+    paddle.matmul(x, w)
+    seconds = []
+    for _ in range(CEILING_REPEATS):
+        _synchronise()
+        began = time.perf_counter()
+        paddle.matmul(x, w)
+        _synchronise()
+        seconds.append(time.perf_counter() - began)
+    return 2 * CEILING_ROWS * width * 4 * width / min(seconds)
+
+
+def _synchronise() -> None:
+    import paddle
+
+    if paddle.is_compiled_with_cuda():
+        paddle.device.synchronize()

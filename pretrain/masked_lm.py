@@ -1,5 +1,7 @@
 """The objective of whole-word-masking pre-training."""
 
+from functools import partial
+
 import numpy as np
 import paddle
 import paddle.nn.functional as F
@@ -7,6 +9,7 @@ from paddle import Tensor, nn
 
 from data_pipeline.loader import Batch
 from data_pipeline.shards import Manifest
+from pretrain.flops import Shape, masked_lm
 from pretrain.masking import IGNORED, mask_whole_words
 from pretrain.recipe import Masking
 
@@ -26,6 +29,8 @@ class MaskedLM(nn.Layer):
         self.bias = self.create_parameter([config.vocab_size], is_bias=True)
         self.manifest, self.masking = manifest, masking
         self.terms: dict[str, Tensor] = {}
+        layers, share = config.num_hidden_layers, masking.share
+        self.cost = partial(masked_lm, Shape.of(config), layers, config.vocab_size, share)
 
     def prepare(self, batch: Batch, random: np.random.Generator) -> list[Tensor]:
         """[input_ids, attention_mask, positions of the hidden tokens in the flat batch, labels]."""

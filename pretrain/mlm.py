@@ -19,7 +19,7 @@ def train(recipe: MaskedLMRecipe) -> int:
     from pretrain.release import write_encoder
     from pretrain.train import fit
 
-    world = parallel.start()
+    world = parallel.start(recipe.optimizer.sharded)
     manifest = Manifest.read(recipe.data.shards)
     objective = build(recipe, manifest)
     code = fit(objective, recipe, manifest, world)

@@ -6,6 +6,7 @@ import math
 import resource
 import shutil
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_pipeline.base.errors import UserError
@@ -14,6 +15,7 @@ from data_pipeline.base.progress import Progress
 from data_pipeline.loader import Batch
 from data_pipeline.order import World
 from pretrain import parallel
+from pretrain.flops import Cost
 from pretrain.recipe import Run
 from pretrain.resume import Standing
 from pretrain.step import Clock, StepResult
@@ -69,16 +71,30 @@ class Monitor:
                 self._curves.add_scalar(tag=name, step=record["step"], value=value)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a log needs to know of a run beside its recipe."""
+
+    cost: Cost | None = None
+    """Floating-point operations of a batch, where the objective counts them."""
+    ceiling: float = math.nan
+    """FLOP/s of this rank's device at best."""
+    all_reduce_seconds: float = 0.0
+    """Of one step's gradients."""
+    constants: dict[str, float] = field(default_factory=dict)
+    """Written with every record."""
+
+
 class Log:
     """Sums over the steps between two records; ranks talk only when a record is due.
 
-    step: where the run goes on from. all_reduce_seconds: measured for one step's gradients.
+    step: where the run goes on from.
     """
 
-    def __init__(self, recipe: Run, world: World, step: int, all_reduce_seconds: float = 0.0):
+    def __init__(self, recipe: Run, world: World, step: int, known: Known | None = None):
         self.world, self.every = world, recipe.monitor.log_every_steps
         self.samples_per_step = recipe.batch.global_batch_size
-        self.all_reduce_seconds = all_reduce_seconds
+        self.known = known or Known()
         self.monitor = None
         if world.rank == 0:
             recipe.output_dir.mkdir(parents=True, exist_ok=True)
@@ -94,7 +110,7 @@ class Log:
 
     def _reset(self) -> None:
         self.clock, self.began = Clock(), time.perf_counter()
-        self.steps = self.finite_steps = self.tokens = self.cells = 0
+        self.steps = self.finite_steps = self.tokens = self.cells = self.flops = 0
         self.terms, self.latest = {}, {}
 
     def add(self, result: StepResult, batches: list[Batch], rate: float, run: Standing) -> None:
@@ -106,6 +122,9 @@ class Log:
                 self.terms[name] = self.terms.get(name, 0.0) + value
         self.tokens += sum(int(batch.attention_mask.sum()) for batch in batches)
         self.cells += sum(batch.attention_mask.size for batch in batches)
+        if self.known.cost:
+            shapes = [batch.input_ids.shape for batch in batches]
+            self.flops += sum(self.known.cost(b * length, length) for b, length in shapes)
         self.latest = {
             "optim/lr": rate,
             "optim/grad_norm": result.gradient_norm,
@@ -121,7 +140,8 @@ class Log:
         if self.steps == 0:
             return
         own = {f"loss/{name}": float(v) / self.finite_steps for name, v in self.terms.items()}
-        own |= {"tokens": self.tokens, "cells": self.cells}
+        own |= {"tokens": self.tokens, "cells": self.cells, "flops": self.flops}
+        own |= {"ceiling": self.known.ceiling}
         mean = parallel.mean_over_ranks(own, self.world)
         if self.monitor:
             self._write(run.step, mean, time.perf_counter() - self.began)
@@ -129,11 +149,12 @@ class Log:
 
     def _write(self, step: int, mean: dict[str, float], seconds: float) -> None:
         tokens, cells = mean.pop("tokens"), mean.pop("cells")
+        flops, ceiling = mean.pop("flops"), mean.pop("ceiling")
         shares = {f"time/{name}_share": v / seconds for name, v in self.clock.seconds.items()}
         shares["time/data_wait_share"] = shares.pop("time/data_share", 0.0)
         if self.world.size > 1:
             # By itself. Inside backward it overlaps with computing where the device can do both.
-            shares["time/allreduce_share"] = self.all_reduce_seconds * self.steps / seconds
+            shares["time/allreduce_share"] = self.known.all_reduce_seconds * self.steps / seconds
         record = {
             **mean,
             **self.latest,
@@ -141,6 +162,8 @@ class Log:
             "speed/tokens_per_s": tokens * self.world.size / seconds,
             "data/padding_share": 1 - tokens / cells,
             **shares,
+            **self._flops(flops, ceiling, seconds),
+            **self.known.constants,
             "memory/peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
         # A number that is not finite has no place in JSON; the skipped count speaks for it.
@@ -149,6 +172,15 @@ class Log:
         self.monitor.progress.add(
             0, loss=mean.get("loss/total", math.nan), seq_s=record["speed/sequences_per_s"]
         )
+
+    def _flops(self, flops: float, ceiling: float, seconds: float) -> dict[str, float]:
+        """flops, ceiling: of a rank."""
+        if not flops:
+            return {}
+        return {
+            "speed/gflop_per_s": flops * self.world.size / seconds / 1e9,
+            "speed/matmul_ceiling_share": flops / seconds / ceiling,
+        }
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

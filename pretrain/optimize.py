@@ -21,7 +21,7 @@ def learning_rate(settings: Optimizer, updates: int) -> float:
     return settings.learning_rate * max(0, left) / (settings.total_steps - settings.warmup_steps)
 
 
-def build_optimizer(layer: nn.Layer, settings: Optimizer, master_weights: bool):
+def build_optimizer(layer: nn.Layer, settings: Optimizer):
     """AdamW over all weights that are not frozen; no decay on biases and layer norms."""
     trained = {n: p for n, p in layer.named_parameters() if not p.stop_gradient}
     decayed = {p.name for n, p in trained.items() if not is_bias_or_norm(n)}
@@ -33,7 +33,6 @@ def build_optimizer(layer: nn.Layer, settings: Optimizer, master_weights: bool):
         epsilon=settings.epsilon,
         weight_decay=settings.weight_decay,
         apply_decay_param_fun=lambda name: name in decayed,
-        multi_precision=master_weights,
     )
 
 

@@ -9,20 +9,26 @@ import time
 import zlib
 
 import paddle
-from paddle import nn
+from paddle import Tensor, nn
 
 from data_pipeline.order import World
 
 
-def start() -> World:
-    """Join the other ranks, as `paddle.distributed.launch` has arranged it; alone without it."""
+def start(sharded: bool = False) -> World:
+    """Join the other ranks, as `paddle.distributed.launch` has arranged it; alone without it.
+
+    sharded: optimiser state is going to be; see `wrap`.
+    """
     size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
     if size == 1:
         return World()
     from paddle.distributed import fleet
 
     _end_with_launcher()
-    fleet.init(is_collective=True)
+    strategy = fleet.DistributedStrategy()
+    if sharded:
+        strategy.hybrid_configs = {"dp_degree": 1, "sharding_degree": size}
+    fleet.init(is_collective=True, strategy=strategy)
     return World(paddle.distributed.get_rank(), size)
 
 
@@ -33,12 +39,24 @@ def _end_with_launcher() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def wrap(objective: nn.Layer, optimizer, world: World):
-    """(model, optimiser) that average gradients over the ranks."""
+def wrap(objective: nn.Layer, optimizer, world: World, sharded: bool = False):
+    """(model, optimiser) that average gradients over the ranks.
+
+    sharded: each rank updates a share of the weights, whose moments it alone keeps, and hands them
+    to the others. Gradients are averaged as ever, so that all ranks still see their norm.
+    """
     if world.size == 1:
         return objective, optimizer
     from paddle.distributed import fleet
 
+    if sharded:
+        from paddle.distributed.fleet.meta_optimizers.dygraph_optimizer import (
+            dygraph_sharding_optimizer as fleet_sharding,
+        )
+
+        topology = fleet.get_hybrid_communicate_group()
+        divided = fleet_sharding.DygraphShardingOptimizer(optimizer, topology)
+        return paddle.DataParallel(objective), divided
     return fleet.distributed_model(objective), fleet.distributed_optimizer(optimizer)
 
 
@@ -69,6 +87,23 @@ def _gather(values: list[int], world: World) -> list[list[int]]:
     found: list = []
     paddle.distributed.all_gather(found, paddle.to_tensor(values, dtype="int64"))
     return [tensor.tolist() for tensor in found]
+
+
+def gather(own: dict[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Tensors of all ranks on rank 0, where each is held by one of them; nothing on the others."""
+    if world.size == 1:
+        return own
+    held: list[list[tuple[str, list[int], str]]] = []
+    entries = [(name, x.shape, str(x.dtype).rpartition(".")[2]) for name, x in own.items()]
+    paddle.distributed.all_gather_object(held, entries)
+    found = {}
+    for rank, theirs in enumerate(held):
+        for name, shape, dtype in theirs:
+            tensor = own[name] if rank == world.rank else paddle.empty(shape, dtype)
+            paddle.distributed.broadcast(tensor, src=rank)
+            if world.rank == 0:
+                found[name] = tensor.cpu()
+    return found
 
 
 def all_reduce_seconds(parameters: list, world: World, repeats: int = 3) -> float:

@@ -165,6 +165,9 @@ class Optimizer(Recipe):
     """Added to the root of the second moment."""
     clip: Clip = Clip()
     """Gradient clipping."""
+    sharded: bool = False
+    """Each rank keeps the moments of its share of the weights alone (ZeRO stage 1,
+    https://arxiv.org/abs/1910.02054); the update is the same to the bit."""
 
     @model_validator(mode="after")
     def _warmup_ends(self):
@@ -181,7 +184,8 @@ class Precision(Recipe):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Of the matrix products. On a CPU, Paddle ignores anything but float32."""
     level: Literal["O1", "O2"] = "O1"
-    """O1 keeps weights in float32; O2 keeps a float32 master copy."""
+    """O1: what Paddle lists as safe runs in `dtype`; O2: all but what it lists as unsafe. Weights
+    and moments are float32 in both: a small student has nothing to gain from two copies."""
     initial_loss_scale: float = Field(32768.0, ge=1)
     """For float16."""
 

@@ -20,7 +20,7 @@ from pretrain.recipe import Run
 # A resumed run may differ in these and still be the same run.
 FREE_TO_CHANGE = (
     *("output_dir", "data.shards", "data.workers", "batch.groups_per_micro_batch"),
-    *("checkpoint", "monitor", "safety"),
+    *("optimizer.sharded", "checkpoint", "monitor", "safety"),
 )
 BIT_FOR_BIT = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")  # they decide the order of float sums
 
@@ -128,7 +128,13 @@ def keep(
     world: World,
     standing: Standing,
 ) -> None:
-    """Save a checkpoint, and remove those that the recipe does not keep; on rank 0 only."""
+    """Save a checkpoint, and remove those that the recipe does not keep. Rank 0 writes; where
+    moments are sharded, the others hand it theirs."""
+    moments = checkpoint.optimizer_tensors(objective, optimizer)
+    if recipe.optimizer.sharded:
+        moments = parallel.gather(moments, world)
+    if world.rank != 0:
+        return
     state = {
         "counters": standing.counters,
         "loss_scale": asdict(standing.scale),
@@ -139,7 +145,7 @@ def keep(
         "world_size": world.size,
         "environment": environment(),
     }
-    checkpoint.save(folder(recipe), standing.step, objective, optimizer, state)
+    checkpoint.save(folder(recipe), standing.step, objective, moments, state)
     checkpoint.retain(folder(recipe), recipe.checkpoint.keep_last, recipe.checkpoint.keep_every)
 
 

@@ -1,5 +1,7 @@
 """Distil: `python -m paddle.distributed.launch --nproc_per_node 2 pretrain/run.py --config ...`."""
 
+from functools import partial
+
 from data_pipeline.base.errors import command
 from pretrain import entry
 from pretrain.recipe import DistillRecipe
@@ -17,19 +19,21 @@ def train(recipe: DistillRecipe) -> int:
     from pretrain import parallel
     from pretrain.train import fit
 
-    world = parallel.start()
+    world = parallel.start(recipe.optimizer.sharded)
     manifest = Manifest.read(recipe.data.shards)
     objective = build(recipe, manifest)
+    constants = {}
     if recipe.teacher.engine == "onnx_int8" and world.rank == 0:
-        error = engine_error(recipe)
+        error = constants["teacher/engine_relation_error"] = engine_error(recipe)
         print(f"teacher.engine onnx_int8: its relations are {error:.2g} from the exact ones (KL)")
-    code = fit(objective, recipe, manifest, world)
+    code = fit(objective, recipe, manifest, world, constants)
     parallel.barrier(world)  # a rank that ended would take the others with it
     return code
 
 
 def build(recipe: DistillRecipe, manifest):
     """The objective of a recipe, with the student's initial weights."""
+    from pretrain import flops
     from pretrain.distill import Distillation
     from pretrain.engine import open_engine
     from pretrain.student import build_student, freeze_unreached, seed_everything
@@ -42,7 +46,10 @@ def build(recipe: DistillRecipe, manifest):
     student = build_student(recipe.student, manifest, teacher, with_hidden)
     freeze_unreached(student, recipe.student.layer, with_hidden)
     engine = open_engine(recipe.teacher.engine, teacher, recipe.teacher.layer, with_hidden)
-    return Distillation(student, engine, recipe.student.layer, recipe.relations)
+    shapes = [flops.Shape.of(encoder.config) for encoder in (teacher, student)]
+    layers = recipe.teacher.layer, recipe.student.layer
+    cost = partial(flops.distillation, shapes[0], layers[0], shapes[1], layers[1])
+    return Distillation(student, engine, recipe.student.layer, recipe.relations, cost)
 
 
 def engine_error(recipe: DistillRecipe) -> float:

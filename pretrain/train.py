@@ -13,9 +13,9 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.loader import Loader
 from data_pipeline.shards import VOCABULARY, Manifest
-from pretrain import checkpoint, linear, optimize, parallel, resume
+from pretrain import checkpoint, flops, linear, optimize, parallel, resume
 from pretrain.hang import HangWatch
-from pretrain.monitor import Log
+from pretrain.monitor import Known, Log
 from pretrain.recipe import Run
 from pretrain.step import Trainer, train_step
 
@@ -24,24 +24,37 @@ NOT_FINITE = 76  # too many steps in a row had a non-finite gradient
 FINISHED = "finished.json"
 
 
-def fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.World) -> int:
-    """Train from the newest checkpoint, or from the start, to the last step; the exit code."""
+def fit(
+    objective: nn.Layer,
+    recipe: Run,
+    manifest: Manifest,
+    world: order.World,
+    constants: dict[str, float] | None = None,
+) -> int:
+    """Train from the newest checkpoint, or from the start, to the last step; the exit code.
+
+    constants: numbers that every record repeats.
+    """
     with resume.claim(recipe.output_dir) if world.rank == 0 else contextlib.nullcontext():
-        return _fit(objective, recipe, manifest, world)
+        return _fit(objective, recipe, manifest, world, constants or {})
 
 
-def _fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.World) -> int:
+def _fit(objective: nn.Layer, recipe: Run, manifest, world, constants) -> int:
     linear.replace_linears(objective)
-    inner = optimize.build_optimizer(objective, recipe.optimizer, recipe.precision.level == "O2")
+    inner = optimize.build_optimizer(objective, recipe.optimizer)
+    trained = inner._parameter_list  # all; sharded, this rank's optimiser is left with some
+    model, optimizer = parallel.wrap(objective, inner, world, recipe.optimizer.sharded)
     run = resume.take_up(objective, inner, recipe, manifest, world)
-    model, optimizer = parallel.wrap(objective, inner, world)
-    trained = inner._parameter_list
     trainer = Trainer(recipe, objective, model, optimizer, trained, world.rank, world.size)
     loader = _loader(recipe, world, run.order)
     if world.rank == 0:
         _prepare_directory(recipe, world, manifest, loader)
     watch = HangWatch(recipe.safety.hang_seconds, world.rank, parallel.neighbours(world))
-    log = Log(recipe, world, run.step, parallel.all_reduce_seconds(trained, world))
+    parallel.barrier(world)  # all ranks measure at once, as they will compute
+    with optimize.autocast(recipe.precision):
+        ceiling = flops.matmul_ceiling(objective.encoder.config.hidden_size)
+    reduce_seconds = parallel.all_reduce_seconds(trained, world)
+    log = Log(recipe, world, run.step, Known(objective.cost, ceiling, reduce_seconds, constants))
     with log, watch, _StopRequest() as stop:
         steps = iter(loader)
         code = _reason_to_end(recipe, run, asked=False)  # killed right after its last step?
@@ -58,8 +71,7 @@ def _fit(objective: nn.Layer, recipe: Run, manifest: Manifest, world: order.Worl
             due = code is not None or run.step % recipe.checkpoint.every_steps == 0
             if due and code != NOT_FINITE:
                 log.flush(run)
-                if world.rank == 0:
-                    resume.keep(objective, inner, recipe, manifest, world, run)
+                resume.keep(objective, inner, recipe, manifest, world, run)
         parallel.barrier(world)  # a rank that ended would take those with it that still save
     return _last_words(code, recipe, world, run)
 

@@ -54,6 +54,13 @@ def test_two_ranks_killed_twice_in_a_row_equal_straight_to_the_bit(root, straigh
     assert run.groups() == straight[2].groups()
 
 
+def test_sharded_moments_give_the_same_run_and_the_same_checkpoint(root, straight):
+    run = Run(root, "sharded", **{"optimizer.sharded": True})
+    assert run.ends(2, rank=1, kill_before=6) not in (0, 2, 75, 76)
+    assert checkpoint.newest(run.output / "checkpoints").step == 4
+    assert run.finish(2).outcome() == straight[2].outcome()
+
+
 def test_other_numbers_of_ranks_train_on_the_same_groups(root, straight):
     run = Run(root, "changing")
     assert run.ends(1, kill_before=4) == KILLED

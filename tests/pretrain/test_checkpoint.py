@@ -28,7 +28,8 @@ class Trained:
             self.adam.clear_grad()
 
     def save(self, folder, step):
-        return checkpoint.save(folder, step, self.layer, self.adam, {"step": step})
+        moments = checkpoint.optimizer_tensors(self.layer, self.adam)
+        return checkpoint.save(folder, step, self.layer, moments, {"step": step})
 
 
 def in_a_child(work) -> int:

@@ -130,7 +130,7 @@ def test_fault_3_the_teacher_is_bit_identical_after_training(build):
         {name: value.numpy().copy() for name, value in encoder.state_dict().items()}
         for encoder in (teacher, objective.encoder)
     ]
-    optimizer = optimize.build_optimizer(objective, recipe.optimizer, master_weights=False)
+    optimizer = optimize.build_optimizer(objective, recipe.optimizer)
     optimizer.set_lr(0.01)
     objective.train()
     for batches in steps(recipe, count=3):

@@ -50,6 +50,19 @@ def test_a_finished_run_says_so_once_and_trains_no_more(recipe, capsys, monkeypa
     assert capsys.readouterr().out == ""
 
 
+def test_json_says_where_the_run_stands(recipe, tmp_path, capsys, monkeypatch):
+    path = recipe()
+    record = {"step": 9, "loss/total": 0.5}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    go(["--config", path, "--json"])
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said == {"output_dir": str(tmp_path / "run"), "exit_code": 7, "metrics": record}
+    monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
+    go(["--config", path, "--json"])
+    assert capsys.readouterr().out == ""
+
+
 def test_a_finished_run_needs_neither_its_teacher_nor_its_shards(recipe):
     path = recipe(**{"teacher.path": "/nowhere", "data.shards": "/nowhere"})
     assert go(["--config", path], finished=True) == (0, [])

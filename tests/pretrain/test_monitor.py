@@ -16,7 +16,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from data_pipeline.loader import Batch
 from data_pipeline.order import World
-from pretrain.monitor import Log, Monitor, read_metrics
+from pretrain.monitor import Known, Log, Monitor, read_metrics
 from pretrain.recipe import DistillRecipe
 from pretrain.step import StepResult
 from tests.pretrain import tiny
@@ -105,6 +105,19 @@ def test_a_record_has_the_mean_of_its_steps(log):
     assert first["speed/sequences_per_s"] > 0
     assert first["speed/tokens_per_s"] > 0
     assert first["memory/peak_mb"] > 0
+    assert "speed/gflop_per_s" not in first  # nobody said what a batch costs
+
+
+def test_operations_are_held_against_the_ceiling(tmp_path):
+    recipe = check(DistillRecipe, tiny.distill_values(tmp_path, tmp_path / "run"), "test")
+    known = Known(lambda tokens, length: tokens * length, 1000.0, constants={"teacher/error": 0.5})
+    with Log(recipe, World(), 0, known) as log:
+        add(log, 1, 2.0)
+        (record,) = read_metrics(log.monitor.path)
+    seconds = log.samples_per_step / record["speed/sequences_per_s"]
+    assert record["speed/gflop_per_s"] == pytest.approx(2 * 8 * 8 / seconds / 1e9)
+    assert record["speed/matmul_ceiling_share"] == pytest.approx(2 * 8 * 8 / seconds / 1000)
+    assert record["teacher/error"] == 0.5
 
 
 def test_skipped_steps_do_not_blot_out_the_mean_of_the_others(log):

@@ -148,7 +148,7 @@ def test_decay_moves_only_what_decays_and_frozen_weights_stay():
     layer = Some()
     layer.linear.bias.set_value(paddle.ones([2]))
     settings_ = Optimizer(weight_decay=0.5, learning_rate=1.0, warmup_steps=0, total_steps=2)
-    optimizer = optimize.build_optimizer(layer, settings_, master_weights=False)
+    optimizer = optimize.build_optimizer(layer, settings_)
     before = {name: value.numpy().copy() for name, value in layer.state_dict().items()}
     optimizer.set_lr(0.1)
     (layer.norm(layer.linear(paddle.ones([1, 2]))).sum() * 0).backward()  # gradients of 0

@@ -20,7 +20,7 @@ def kept(tiny_root, tmp_path):
     recipe = check(DistillRecipe, tiny.distill_values(tiny_root, tmp_path / "run"), "test")
     manifest = Manifest.read(recipe.data.shards)
     objective = run.build(recipe, manifest)
-    adam = optimize.build_optimizer(objective, recipe.optimizer, False)
+    adam = optimize.build_optimizer(objective, recipe.optimizer)
     scale = optimize.LossScale(8.0, 3, True)
     standing = resume.Standing(scale, 5, 4, 1, State(1, 2, 96))
     resume.keep(objective, adam, recipe, manifest, World(), standing)

@@ -27,7 +27,7 @@ class Setup:
         values = tiny.distill_values(root, root / "unused", **changes)
         self.recipe = check(DistillRecipe, values, "test")
         objective = run.build(self.recipe, Manifest.read(self.recipe.data.shards))
-        self.adam = optimize.build_optimizer(objective, self.recipe.optimizer, False)
+        self.adam = optimize.build_optimizer(objective, self.recipe.optimizer)
         self.gradients, self.micro = {}, micro
         self.world = World(rank, world_size)
         parameters = self.adam._parameter_list
