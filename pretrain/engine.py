@@ -70,16 +70,19 @@ def onnx_engine(teacher: nn.Layer, layer: int, with_hidden: bool, int8: bool) ->
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
     # Its threads would spin while Paddle's compute, on the same cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(
-        build(teacher, layer, with_hidden, int8), options, providers=["CPUExecutionProvider"]
-    )
+    model, constants = build(teacher, layer, with_hidden, int8)
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in constants.values()]
+    options.add_external_initializers(list(constants), values)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    embeddings = teacher.embeddings  # not the rest: its weights are free to go
 
     @paddle.no_grad()
     def run(input_ids: np.ndarray, mask: np.ndarray) -> list[Tensor]:
-        embedded = teacher.embeddings(input_ids=paddle.to_tensor(input_ids)).numpy()
+        embedded = embeddings(input_ids=paddle.to_tensor(input_ids)).numpy()
         feed = {"embedded": embedded, "mask": mask.astype(np.int32)}
         return [paddle.to_tensor(array) for array in session.run(None, feed)]
 
+    run.constants = constants  # the session reads them in place: they live as long as it
     return run
 
 

@@ -15,18 +15,17 @@ OPSET, MICROSOFT_OPSET, IR_VERSION = 17, 1, 8
 
 
 class GraphWriter:
-    """Nodes and constants in the order of their making."""
+    """Nodes in the order of their making, and constants by name."""
 
     def __init__(self, int8: bool, hidden_act: str):
         self.int8, self.hidden_act = int8, hidden_act
-        self.nodes, self.constants = [], []
+        self.nodes = []
+        self.constants: dict[str, np.ndarray] = {}
 
     def constant(self, value: np.ndarray) -> str:
         """Name of a constant."""
-        from onnx import numpy_helper
-
         name = f"constant.{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants[name] = np.ascontiguousarray(value)
         return name
 
     def node(self, kind: str, inputs: list[str], outputs: int = 1, domain: str = "", **attributes):
@@ -90,8 +89,26 @@ def arrays_of(linear: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
     return linear.weight.numpy(), linear.bias.numpy()
 
 
-def build(encoder: nn.Layer, layer: int, with_hidden: bool, int8: bool) -> bytes:
-    """The serialised model.
+def declared(name: str, value: np.ndarray):
+    """A constant of a graph whose value is handed over beside it, not in it."""
+    from onnx import StringStringEntryProto, TensorProto, helper
+
+    return TensorProto(
+        name=name,
+        dims=value.shape,
+        data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+        data_location=TensorProto.EXTERNAL,
+        external_data=[StringStringEntryProto(key="location", value=name)],
+    )
+
+
+def build(
+    encoder: nn.Layer, layer: int, with_hidden: bool, int8: bool
+) -> tuple[bytes, dict[str, np.ndarray]]:
+    """(the serialised model, its constants by name).
+
+    The constants stay outside: in the model they would be copied several times on their way, and
+    may not exceed the 2 GB of a protobuf.
 
     Inputs: `embedded` float32 [B, L, hidden size], what the encoder's embeddings give; `mask` int32
     [B, L], 1 for a token. Outputs: Q, K, V of layer number `layer` (from 1) and, if asked for,
@@ -126,7 +143,7 @@ def build(encoder: nn.Layer, layer: int, with_hidden: bool, int8: bool) -> bytes
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", "L", width])
                 for name in outputs
             ],
-            graph.constants,
+            [declared(name, value) for name, value in graph.constants.items()],
         ),
         opset_imports=[
             helper.make_opsetid("", OPSET),
@@ -134,4 +151,4 @@ def build(encoder: nn.Layer, layer: int, with_hidden: bool, int8: bool) -> bytes
         ],
         ir_version=IR_VERSION,
     )
-    return model.SerializeToString()
+    return model.SerializeToString(), graph.constants
