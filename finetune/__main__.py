@@ -11,7 +11,8 @@ if not __package__:  # started by its path, as paddle.distributed.launch does: t
 
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.recipes import load
-from finetune import recipes
+from finetune import ranks, recipes
+from pretrain import entry
 
 # command: (where its function is, recipe class, what it does)
 STAGES = {
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     recipe = load(getattr(recipes, class_name), arguments.config, rest)
     module, _, function = place.partition(":")
     made = getattr(importlib.import_module(module), function)(recipe)
+    ranks.leave()
     if arguments.json:
         print(json.dumps({"made": made}, ensure_ascii=False, default=_plain))
     return 0
@@ -76,4 +78,4 @@ def _plain(value):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.end(main())

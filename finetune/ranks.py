@@ -57,3 +57,12 @@ def join() -> World:
         if not dist.is_initialized():
             fleet.init(is_collective=True)
     return world
+
+
+def leave() -> None:
+    """Wait for the other ranks: one that ended would take those with it that still write."""
+    if current().size > 1:
+        import paddle.distributed as dist
+
+        if dist.is_initialized():
+            dist.barrier()
