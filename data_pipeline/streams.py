@@ -175,7 +175,8 @@ def _behind(file, boundary: re.Pattern, start: int, stop: int) -> int | None:
             return base + match.end()
         if not more:
             return None
-        base, held = base + len(held) - 8, held[-8:]  # a boundary may lie across two blocks
+        kept = held[-8:]  # a boundary may lie across two blocks
+        base, held = base + len(held) - len(kept), kept
     return None
 
 

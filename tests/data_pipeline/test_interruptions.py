@@ -19,6 +19,14 @@ def start(config, *more):
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.fixture(autouse=True)
+def listens_to_ctrl_c():
+    """A shell starts what runs in its background deaf to Ctrl-C; children would be deaf too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def when(condition, process, seconds=60):
     """Wait until `condition` holds or the process ends."""
     end = time.monotonic() + seconds

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_pipeline import streams
@@ -95,6 +95,7 @@ def test_a_very_long_line_comes_in_parts_and_whole(tmp_path):
     st.booleans(),
     st.sampled_from(["utf-8", "gb18030"]),
 )
+@example(["四五六七", "四五六七", "一", " ", " ", "", *["四五六七"] * 3, "一"], 1, True, "utf-8")
 def test_ranges_between_cuts_give_all_lines_once(
     tmp_path_factory, lines, piece, blank_line, encoding
 ):
