@@ -185,6 +185,19 @@ def grouped(options: argparse.Namespace):
     return iter(Loader(options.shards, settings, workers=1))
 
 
+def encoder_fields(layers: int, hidden: int, heads: int, act: str) -> dict:
+    """What every contender's configuration says of an encoder of these sizes."""
+    return {
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+        "hidden_act": act,
+        "vocab_size": VOCABULARY,
+        "pad_token_id": 0,
+    }
+
+
 def sample_lists(options: argparse.Namespace) -> list[list[list[int]]]:
     """The samples of a batch to warm up with and of the timed ones, as plain lists."""
     lists = []

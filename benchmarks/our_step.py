@@ -4,7 +4,7 @@ import time
 
 import paddle
 
-from benchmarks.distill_step import GROUP, HEADS, VOCABULARY, grouped
+from benchmarks.distill_step import GROUP, HEADS, encoder_fields, grouped
 from data_pipeline.base.recipes import check
 from pretrain import engine, flops, linear, optimize
 from pretrain.distill import Distillation
@@ -22,17 +22,8 @@ def contender(sizes: dict, options, kind: str):
 
 def encoder(architecture: str, layers: int, hidden: int, heads: int, act: str):
     """A random encoder with the vocabulary of the published models."""
-    return build_encoder(
-        {
-            "architectures": [architecture],
-            "num_hidden_layers": layers,
-            "hidden_size": hidden,
-            "num_attention_heads": heads,
-            "intermediate_size": 4 * hidden,
-            "hidden_act": act,
-            "vocab_size": VOCABULARY,
-        }
-    )
+    fields = encoder_fields(layers, hidden, heads, act)
+    return build_encoder({"architectures": [architecture], **fields})
 
 
 class OurStep:

@@ -11,7 +11,7 @@ from paddlenlp.transformers import (
 from paddlenlp.transformers.distill_utils import calc_multi_relation_loss, to_distill
 from paddlenlp.transformers.ppminilm.configuration import PPMiniLMConfig
 
-from benchmarks.distill_step import HEADS, VOCABULARY
+from benchmarks.distill_step import HEADS, encoder_fields
 
 
 def contender(sizes: dict, batches: list[np.ndarray], frozen: bool):
@@ -19,27 +19,14 @@ def contender(sizes: dict, batches: list[np.ndarray], frozen: bool):
     return PublishedStep(sizes, frozen), batches
 
 
-def settings(layers: int, hidden: int, heads: int, act: str) -> dict:
-    """Fields that both configurations share."""
-    return {
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * hidden,
-        "hidden_act": act,
-        "vocab_size": VOCABULARY,
-        "pad_token_id": 0,
-    }
-
-
 class PublishedStep:
     """Its step: alpha 0, beta 1, a batch's own samples related to each other."""
 
     def __init__(self, sizes: dict, frozen: bool):
         paddle.seed(0)
-        teacher = RobertaModel(RobertaConfig(**settings(*sizes["teacher"], "gelu")))
+        teacher = RobertaModel(RobertaConfig(**encoder_fields(*sizes["teacher"], "gelu")))
         student = PPMiniLMForSequenceClassification(
-            PPMiniLMConfig(**settings(*sizes["student"], "relu"))
+            PPMiniLMConfig(**encoder_fields(*sizes["student"], "relu"))
         )
         self.teacher = to_distill(teacher, return_qkv=True, layer_index=sizes["teacher_layer"] - 1)
         self.student = to_distill(student, return_qkv=True, layer_index=sizes["student"][0] - 1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BertConfig, BertModel
 
-from benchmarks.distill_step import HEADS, VOCABULARY
+from benchmarks.distill_step import HEADS, encoder_fields
 
 
 def contender(name: str, sizes: dict, batches: list[np.ndarray]):
@@ -19,14 +19,7 @@ def contender(name: str, sizes: dict, batches: list[np.ndarray]):
 
 def encoder(layers: int, hidden: int, heads: int, act: str, kept: int) -> BertModel:
     """A random encoder of `layers` layers, of which only the first `kept` are run."""
-    config = BertConfig(
-        num_hidden_layers=layers,
-        hidden_size=hidden,
-        num_attention_heads=heads,
-        intermediate_size=4 * hidden,
-        hidden_act=act,
-        vocab_size=VOCABULARY,
-    )
+    config = BertConfig(**encoder_fields(layers, hidden, heads, act))
     model = BertModel(config, add_pooling_layer=False)
     model.encoder.layer = model.encoder.layer[:kept]
     return model
