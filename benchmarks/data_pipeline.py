@@ -36,9 +36,11 @@ import yaml
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks import report  # noqa: E402
-from data_pipeline import loader, order, packaged, vocab  # noqa: E402
 from data_pipeline.base.errors import command  # noqa: E402
-from data_pipeline.shards import Manifest  # noqa: E402
+from data_pipeline.loading import loader, order  # noqa: E402
+from data_pipeline.shards.format import Manifest  # noqa: E402
+from data_pipeline.sources import packaged  # noqa: E402
+from data_pipeline.text import vocab  # noqa: E402
 
 LIBRARIES = ("jieba", "rjieba", "paddlenlp", "tokenizers", "h5py", "hdf5plugin", "numpy")
 SETTINGS = {"piece_mb": 16, "max_length": 128, "dedup": {"exact": True}, "pack": "document"}

@@ -178,8 +178,8 @@ def contend(options: argparse.Namespace) -> dict:
 
 def grouped(options: argparse.Namespace):
     """Steps of this project's loader, without end; each is one batch of one relation group."""
-    from data_pipeline.loader import Loader
-    from data_pipeline.order import OrderSettings
+    from data_pipeline.loading.loader import Loader
+    from data_pipeline.loading.order import OrderSettings
 
     settings = OrderSettings(relation_group_size=GROUP, global_batch_size=GROUP)
     return iter(Loader(options.shards, settings, workers=1))

@@ -31,11 +31,11 @@ if __name__ == "__main__":  # this folder has a data_pipeline.py too: look from 
 from benchmarks import report
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.files import write_json
-from finetune.backends import OnnxBackend
-from finetune.batches import encode, pad
-from finetune.predict import Predictor
+from finetune.deploy.backends import OnnxBackend
+from finetune.deploy.predict import Predictor
 from finetune.settings import QuantiseSettings, TaskSettings
 from finetune.tasks import open_task
+from finetune.training.batches import encode, pad
 
 HIDDEN, VOCAB, LABELS, BATCH, LENGTH, TITLES = 768, 21128, 3, 32, 128, 320
 LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "tokenizers", "numpy")
@@ -111,10 +111,10 @@ def write_vocab(path: Path) -> None:
 
 def build(root: Path, examples: list, scale: int) -> None:
     """One directory per stage, each with model.onnx; the product is a full deployable one."""
-    from data_pipeline.encode import WordPieceEncoder
-    from finetune import classifier
-    from finetune.deployed import Deployed
+    from data_pipeline.text.encode import WordPieceEncoder
+    from finetune.deploy.deployed import Deployed
     from finetune.quantise.make import calibration_batches, fuse, quantise_file
+    from finetune.training import classifier
 
     bert = random_classifier("BertModel", 12 // scale, "gelu")
     to_onnx(bert, root / PEER)
@@ -138,8 +138,8 @@ def build(root: Path, examples: list, scale: int) -> None:
 
 def random_classifier(architecture: str, layers: int, activation: str):
     """A classifier of the published width with fresh weights."""
-    from finetune.classifier import Classifier
-    from pretrain.teacher import build_encoder
+    from finetune.training.classifier import Classifier
+    from pretrain.encoders.load import build_encoder
 
     config = {
         "architectures": [architecture],
@@ -160,7 +160,7 @@ def random_classifier(architecture: str, layers: int, activation: str):
 
 def to_onnx(layer, directory: Path) -> None:
     """`directory`/model.onnx of a layer with the two usual inputs."""
-    from finetune import export
+    from finetune.deploy import export
 
     directory.mkdir()
     export.save_static(layer, directory / "static")

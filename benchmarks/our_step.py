@@ -6,13 +6,16 @@ import paddle
 
 from benchmarks.distill_step import GROUP, HEADS, encoder_fields, grouped
 from data_pipeline.base.recipes import check
-from pretrain import engine, flops, linear, optimize
-from pretrain.distill import Distillation
+from pretrain.encoders import linear
+from pretrain.encoders import teacher_engine as engine
+from pretrain.encoders.load import build_encoder
+from pretrain.encoders.student import freeze_unreached
+from pretrain.objectives.distill import Distillation
+from pretrain.objectives.relations import relation_loss
 from pretrain.recipe import DistillRecipe
-from pretrain.relations import relation_loss
-from pretrain.step import Clock, Trainer, train_step
-from pretrain.student import freeze_unreached
-from pretrain.teacher import build_encoder
+from pretrain.training import flops
+from pretrain.training import optimizer as optimize
+from pretrain.training.step import Clock, Trainer, train_step
 
 
 def contender(sizes: dict, options, kind: str):

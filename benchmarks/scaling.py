@@ -95,8 +95,9 @@ def start(ranks: int, options: argparse.Namespace) -> dict:
 
 def be_a_rank(options: argparse.Namespace) -> None:
     """Train with the others; rank 0 writes sequences/s and the share of the all-reduce."""
-    from pretrain import entry, parallel
-    from pretrain.step import Clock, train_step
+    from pretrain import entry
+    from pretrain.training import parallel
+    from pretrain.training.step import Clock, train_step
 
     world = parallel.start()
     trainer, steps = prepared(world, options.shards)
@@ -128,13 +129,16 @@ def prepared(world, shards: Path):
 
     from benchmarks.our_step import encoder
     from data_pipeline.base.recipes import check
-    from data_pipeline.loader import Loader
-    from data_pipeline.order import OrderSettings
-    from pretrain import engine, linear, optimize, parallel
-    from pretrain.distill import Distillation
+    from data_pipeline.loading.loader import Loader
+    from data_pipeline.loading.order import OrderSettings
+    from pretrain.encoders import linear
+    from pretrain.encoders import teacher_engine as engine
+    from pretrain.encoders.student import freeze_unreached
+    from pretrain.objectives.distill import Distillation
     from pretrain.recipe import DistillRecipe
-    from pretrain.step import Trainer
-    from pretrain.student import freeze_unreached
+    from pretrain.training import optimizer as optimize
+    from pretrain.training import parallel
+    from pretrain.training.step import Trainer
 
     recipe = check(
         DistillRecipe,
@@ -192,8 +196,8 @@ def modelled(gpus: int, options: argparse.Namespace) -> dict[str, float]:
 
 def balance(gpus: int, shards: Path) -> float:
     """Mean over ranks of a step's padded tokens, divided by the largest rank's; over one window."""
-    from data_pipeline import order
-    from data_pipeline.shards import ShardReader
+    from data_pipeline.loading import order
+    from data_pipeline.shards.format import ShardReader
 
     lengths = ShardReader(shards).lengths(0, ShardReader(shards).manifest.samples)
     settings = order.OrderSettings(

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _build(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from data_pipeline.base import recipes
-    from data_pipeline.build import build
+    from data_pipeline.building.build import build
     from data_pipeline.recipe import BuildRecipe
 
     recipe = recipes.load(BuildRecipe, arguments.config, overrides)
@@ -63,7 +63,7 @@ def _build(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _inspect(arguments: argparse.Namespace, _: list[str]) -> int:
-    from data_pipeline import inspection
+    from data_pipeline.shards import inspection
 
     picture = arguments.picture or arguments.directory / "lengths.png"
     found = inspection.inspect(arguments.directory, arguments.samples, arguments.seed, picture)
@@ -72,7 +72,7 @@ def _inspect(arguments: argparse.Namespace, _: list[str]) -> int:
 
 
 def _verify(arguments: argparse.Namespace, _: list[str]) -> int:
-    from data_pipeline.verify import verify
+    from data_pipeline.shards.verify import verify
 
     damage = verify(arguments.directory, quiet=arguments.json)
     if arguments.json:

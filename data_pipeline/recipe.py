@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from data_pipeline.base.recipes import Recipe
-from data_pipeline.packaged import NAMES
-from data_pipeline.words import SEGMENTERS
+from data_pipeline.sources.packaged import NAMES
+from data_pipeline.text.words import SEGMENTERS
 
 
 class Source(Recipe):

@@ -11,13 +11,14 @@ if not __package__:  # started by its path, as paddle.distributed.launch does: t
 
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.recipes import load
-from finetune import ranks, recipes
+from finetune import recipes
+from finetune.training import ranks
 from pretrain import entry
 
 # command: (where its function is, recipe class, what it does)
 STAGES = {
     "train": ("finetune.stages:train", "TrainRecipe", "fine-tune an encoder on a task"),
-    "search": ("finetune.search:run", "SearchRecipe", "find batch size and learning rate"),
+    "search": ("finetune.training.search:run", "SearchRecipe", "find batch size and learning rate"),
     "prune": ("finetune.stages:prune", "PruneRecipe", "make narrower classifiers of a classifier"),
     "sparsify": ("finetune.stages:sparsify", "SparseRecipe", "prune single weights"),
     "qat": ("finetune.stages:qat", "QatRecipe", "train on with weights and inputs at 8 bits"),
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.command == "predict":
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}")
-        from finetune.predict_command import predict_texts
+        from finetune.deploy.predict_command import predict_texts
 
         return predict_texts(arguments)
     place, class_name, _ = STAGES[arguments.command]

@@ -154,7 +154,7 @@ def choose(rows: list[dict], settings: ChooseSettings) -> dict:
 
 
 def _show(texts: list[str], directory: Path) -> None:
-    from finetune.predict import Predictor
+    from finetune.deploy.predict import Predictor
 
     if not texts:
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, write_json
 from data_pipeline.base.recipes import Recipe, differences
-from finetune import ranks
+from finetune.training import ranks
 
 RECORD = "stage.json"  # written last: a directory without it is not finished
 

@@ -17,7 +17,7 @@ from finetune.recipes import (
     SparseRecipe,
     TrainRecipe,
 )
-from pretrain.encoder_files import locate, read_config
+from pretrain.encoders.config import locate, read_config
 
 
 def train(recipe: TrainRecipe) -> Path:
@@ -25,7 +25,7 @@ def train(recipe: TrainRecipe) -> Path:
     read_config(recipe.encoder)  # says how to get an encoder that is not there
     recipe = recipe.model_copy(update={"encoder": locate(recipe.encoder)})
     inputs = [recipe.encoder] + ([recipe.distil.teacher] if recipe.distil else [])
-    return _once("train", "finetune.train", recipe, inputs)
+    return _once("train", "finetune.training.train", recipe, inputs)
 
 
 def prune(recipe: PruneRecipe) -> list[Path]:
@@ -47,7 +47,7 @@ def qat(recipe: QatRecipe) -> Path:
 
 def export(recipe: ExportRecipe) -> Path:
     """A static graph of a classifier; the deployable directory."""
-    return _once("export", "finetune.export", recipe, [recipe.classifier])
+    return _once("export", "finetune.deploy.export", recipe, [recipe.classifier])
 
 
 def quantise(recipe: QuantiseRecipe) -> Path:

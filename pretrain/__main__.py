@@ -60,7 +60,7 @@ def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
 
 def run_release(options: argparse.Namespace) -> int:
     """Write the release and say where it is."""
-    from pretrain.release import release
+    from pretrain.release.write import release
 
     facts = release(options.run, options.output, options.untrained)
     if options.json:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from data_pipeline import vocab
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
-from data_pipeline.shards import Manifest
-from pretrain import weights
-from pretrain.encoder_files import (
+from data_pipeline.shards.format import Manifest
+from data_pipeline.text import vocab
+from pretrain.encoders import weights
+from pretrain.encoders.config import (
     DEFAULT_SIZES,
     config_problems,
     family_of,

@@ -47,7 +47,7 @@ def main(
 def _ended(recipe: Run, code: int, as_json: bool) -> int:
     """Say, on rank 0, where the run stands: the newest record of its metrics."""
     if as_json and int(os.environ.get("PADDLE_TRAINER_ID", "0")) == 0:
-        from pretrain.monitor import read_metrics
+        from pretrain.training.metrics import read_metrics
 
         records = read_metrics(recipe.output_dir / "metrics.jsonl")
         newest = records[-1] if records else {}

@@ -14,10 +14,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(recipe: MaskedLMRecipe) -> int:
     """Build the encoder, train it, and write it on rank 0."""
-    from data_pipeline.shards import Manifest
-    from pretrain import parallel
-    from pretrain.release import write_encoder
-    from pretrain.train import fit
+    from data_pipeline.shards.format import Manifest
+    from pretrain.release.write import write_encoder
+    from pretrain.training import parallel
+    from pretrain.training.loop import fit
 
     world = parallel.start(recipe.optimizer.sharded)
     manifest = Manifest.read(recipe.data.shards)
@@ -32,9 +32,9 @@ def train(recipe: MaskedLMRecipe) -> int:
 
 def build(recipe: MaskedLMRecipe, manifest):
     """The objective of a recipe, with the encoder's initial weights."""
-    from pretrain.masked_lm import MaskedLM
-    from pretrain.student import encoder_config, seed_everything
-    from pretrain.teacher import build_encoder
+    from pretrain.encoders.load import build_encoder
+    from pretrain.encoders.student import encoder_config, seed_everything
+    from pretrain.objectives.masked_lm import MaskedLM
 
     seed_everything(recipe.seed)
     encoder = build_encoder(encoder_config("BertModel", recipe.encoder, manifest))
@@ -45,8 +45,8 @@ def build(recipe: MaskedLMRecipe, manifest):
 
 def is_finished(recipe: MaskedLMRecipe) -> bool:
     """Whether there is nothing left to train or to write."""
-    from pretrain.train import is_finished
-    from pretrain.weights import WEIGHTS
+    from pretrain.encoders.weights import WEIGHTS
+    from pretrain.training.loop import is_finished
 
     return is_finished(recipe) and (recipe.model_dir / WEIGHTS).exists()
 

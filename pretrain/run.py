@@ -15,9 +15,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(recipe: DistillRecipe) -> int:
     """Build teacher and student, then train."""
-    from data_pipeline.shards import Manifest
-    from pretrain import parallel
-    from pretrain.train import fit
+    from data_pipeline.shards.format import Manifest
+    from pretrain.training import parallel
+    from pretrain.training.loop import fit
 
     world = parallel.start(recipe.optimizer.sharded)
     manifest = Manifest.read(recipe.data.shards)
@@ -33,11 +33,11 @@ def train(recipe: DistillRecipe) -> int:
 
 def build(recipe: DistillRecipe, manifest):
     """The objective of a recipe, with the student's initial weights."""
-    from pretrain import flops
-    from pretrain.distill import Distillation
-    from pretrain.engine import open_engine
-    from pretrain.student import build_student, freeze_unreached, seed_everything
-    from pretrain.teacher import load_encoder
+    from pretrain.encoders.load import load_encoder
+    from pretrain.encoders.student import build_student, freeze_unreached, seed_everything
+    from pretrain.encoders.teacher_engine import open_engine
+    from pretrain.objectives.distill import Distillation
+    from pretrain.training import flops
 
     seed_everything(recipe.seed)
     teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
@@ -54,10 +54,10 @@ def build(recipe: DistillRecipe, manifest):
 
 def engine_error(recipe: DistillRecipe) -> float:
     """`engine.relation_error` of the recipe's engine, on the first relation group of the shards."""
-    from data_pipeline.loader import Loader
-    from data_pipeline.order import OrderSettings
-    from pretrain.engine import open_engine, relation_error
-    from pretrain.teacher import load_encoder
+    from data_pipeline.loading.loader import Loader
+    from data_pipeline.loading.order import OrderSettings
+    from pretrain.encoders.load import load_encoder
+    from pretrain.encoders.teacher_engine import open_engine, relation_error
 
     size = recipe.batch.relation_group_size
     settings = OrderSettings(relation_group_size=size, global_batch_size=size)
@@ -77,7 +77,7 @@ def engine_error(recipe: DistillRecipe) -> float:
 
 def is_finished(recipe: DistillRecipe) -> bool:
     """Whether there is nothing left to train."""
-    from pretrain.train import is_finished
+    from pretrain.training.loop import is_finished
 
     return is_finished(recipe)
 

@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
-from finetune.batches import Encoded, sorted_by_length
+from finetune.training.batches import Encoded, sorted_by_length
 
 
 @dataclass

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from finetune import classifier
-from finetune.evaluate import evaluate
-from finetune.fit import fit
-from finetune.losses import hidden_mse, soft_cross_entropy
 from finetune.prune import importance, width
 from finetune.recipes import PruneRecipe
 from finetune.settings import WidthSettings
-from finetune.workbench import open_classifier
+from finetune.training import classifier
+from finetune.training.evaluate import evaluate
+from finetune.training.fit import fit
+from finetune.training.losses import hidden_mse, soft_cross_entropy
+from finetune.training.workbench import open_classifier
 
 
 def make(recipe: PruneRecipe, directory: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import paddle
 
-from finetune.evaluate import evaluate
-from finetune.fit import fit
 from finetune.recipes import SparseRecipe
 from finetune.settings import SparseSettings
-from finetune.train import backward_of
-from finetune.workbench import open_classifier
+from finetune.training.evaluate import evaluate
+from finetune.training.fit import fit
+from finetune.training.train import backward_of
+from finetune.training.workbench import open_classifier
 
 
 def make(recipe: SparseRecipe, directory: Path) -> None:

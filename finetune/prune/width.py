@@ -9,8 +9,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from finetune.classifier import Classifier, resize
 from finetune.prune.importance import Importance
+from finetune.training.classifier import Classifier, resize
 
 
 def kept(count: int, width: float) -> int:

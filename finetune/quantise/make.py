@@ -8,16 +8,16 @@ import numpy as np
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
-from finetune.backends import read_deploy
-from finetune.batches import Encoded, encode
-from finetune.onnx_graph import Graph, fuse_attention, simplified
-from finetune.predict import Predictor
+from finetune.deploy.backends import read_deploy
+from finetune.deploy.onnx_graph import Graph, fuse_attention, simplified
+from finetune.deploy.predict import Predictor
 from finetune.quantise import onnx_int8, proof, ranges
 from finetune.quantise.qat_scales import learnt_ranges
 from finetune.recipes import QuantiseRecipe
-from finetune.scores import scores
 from finetune.settings import QuantiseSettings
 from finetune.tasks import open_task
+from finetune.training.batches import Encoded, encode
+from finetune.training.scores import scores
 
 
 class LossTooLargeError(UserError):

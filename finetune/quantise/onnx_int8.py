@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.onnx_graph import Graph
+from finetune.deploy.onnx_graph import Graph
 
 QUANTISED = ("MatMul",)
 EMBEDDING_ROWS = 1000  # smaller tables (positions, segments) are left alone

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.base.errors import UserError
-from finetune.backends import OnnxBackend
-from finetune.onnx_graph import Graph
+from finetune.deploy.backends import OnnxBackend
+from finetune.deploy.onnx_graph import Graph
 from finetune.quantise import ranges
 
 INT8_KERNELS = {

@@ -13,13 +13,13 @@ from paddle import nn
 from paddle.quantization.base_quanter import BaseQuanter
 from paddle.quantization.factory import QuanterFactory
 
-from finetune import classifier
-from finetune.evaluate import evaluate
-from finetune.fit import fit
 from finetune.quantise.qat_scales import write_scales
 from finetune.recipes import QatRecipe
-from finetune.train import backward_of
-from finetune.workbench import open_classifier
+from finetune.training import classifier
+from finetune.training.evaluate import evaluate
+from finetune.training.fit import fit
+from finetune.training.train import backward_of
+from finetune.training.workbench import open_classifier
 
 
 def make(recipe: QatRecipe, directory: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
-from finetune.onnx_graph import Graph
+from finetune.deploy.onnx_graph import Graph
 from finetune.quantise.onnx_int8 import products
 
 FILE = "activation_scales.json"

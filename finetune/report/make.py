@@ -5,16 +5,16 @@ from pathlib import Path
 from data_pipeline.base.files import write_json
 from data_pipeline.base.machine import machine
 from data_pipeline.base.progress import Progress
-from finetune.backends import read_deploy
-from finetune.batches import encode
-from finetune.predict import Predictor
+from finetune.deploy.backends import read_deploy
+from finetune.deploy.predict import Predictor
 from finetune.recipes import ReportRecipe
 from finetune.report.measure import figures
 from finetune.report.page import write_page
 from finetune.report.picture import scatter
-from finetune.scores import scores
 from finetune.settings import ReportSettings
 from finetune.tasks import open_task
+from finetune.training.batches import encode
+from finetune.training.scores import scores
 
 MODEL_FILES = ("model.onnx", "model.json", "model.pdiparams")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.backends import open_backend
-from finetune.batches import Encoded
+from finetune.deploy.backends import open_backend
 from finetune.settings import ReportSettings
+from finetune.training.batches import Encoded
 
 
 def figures(directory: Path, data: Encoded, settings: ReportSettings) -> list[dict]:

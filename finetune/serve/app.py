@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from finetune.predict import Predictor
+from finetune.deploy.predict import Predictor
 from finetune.recipes import ServeRecipe
 from finetune.serve.batcher import Batcher, BusyError
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 
-from finetune.predict import Prediction, Predictor
+from finetune.deploy.predict import Prediction, Predictor
 
 
 class BusyError(Exception):

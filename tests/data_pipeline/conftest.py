@@ -6,10 +6,11 @@ import pytest
 import yaml
 from hypothesis import settings
 
-from data_pipeline import packaged, vocab
 from data_pipeline.base.recipes import check
 from data_pipeline.recipe import BuildRecipe
-from data_pipeline.shards import Ragged
+from data_pipeline.shards.format import Ragged
+from data_pipeline.sources import packaged
+from data_pipeline.text import vocab
 
 # A busy machine is no failure, and every run tries the same examples.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -98,7 +99,7 @@ def shard_directory(ragged, tmp_path):
     """A function that writes shards of the given numbers of samples, with manifest and vocab."""
     import numpy as np
 
-    from data_pipeline import shards
+    from data_pipeline.shards import format as shards
 
     def make(*counts: int, longest: int = 32) -> Path:
         folder = tmp_path / "made"

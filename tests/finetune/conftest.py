@@ -36,8 +36,8 @@ def write_encoder(directory: Path, architecture: str = "PPMiniLMModel", layers: 
     """An encoder directory of 32 hidden, 4 heads, fresh weights."""
     import paddle
 
-    from pretrain import weights
-    from pretrain.teacher import build_encoder
+    from pretrain.encoders import weights
+    from pretrain.encoders.load import build_encoder
 
     config = {
         "architectures": [architecture],

@@ -16,7 +16,9 @@ import signal
 import sys
 from pathlib import Path
 
-from pretrain import checkpoint, entry, run, train
+from pretrain import entry, run
+from pretrain.training import checkpoint
+from pretrain.training import loop as train
 
 FAULTS = json.loads(os.environ["FAULTS"])
 RANK = int(os.environ.get("PADDLE_TRAINER_ID", "0"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from pretrain.monitor import read_metrics
+from pretrain.training.metrics import read_metrics
 from tests.pretrain import tiny
 
 CLOCK = ("speed/", "time/", "memory/")  # what differs between two equal runs

@@ -6,8 +6,8 @@ import signal
 import psutil
 import pytest
 
-from pretrain import checkpoint
-from pretrain.train import NOT_FINITE, SAVED_AND_STOPPED
+from pretrain.training import checkpoint
+from pretrain.training.loop import NOT_FINITE, SAVED_AND_STOPPED
 from tests.integration.ranks import Run, ranks_of
 from tests.pretrain import tiny
 

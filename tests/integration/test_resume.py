@@ -5,8 +5,8 @@ import json
 import pytest
 from visualdl import LogReader
 
-from pretrain import checkpoint
-from pretrain.monitor import read_metrics
+from pretrain.training import checkpoint
+from pretrain.training.metrics import read_metrics
 from tests.integration.ranks import Run
 
 pytestmark = pytest.mark.ranks

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretrain import flops
+from pretrain.training import flops
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 

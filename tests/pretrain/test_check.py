@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline import vocab
 from data_pipeline.base.errors import UserError
+from data_pipeline.text import vocab
 from pretrain import __main__ as command
 from pretrain import check
 from pretrain.recipe import DistillRecipe, MaskedLMRecipe

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from data_pipeline import vocab
-from data_pipeline.shards import Manifest, Ragged, shard_name, write_shard
+from data_pipeline.shards.format import Manifest, Ragged, shard_name, write_shard
+from data_pipeline.text import vocab
 
 ROOT = Path(__file__).parent.parent.parent
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(0x4E00 + i) for i in range(59))]
@@ -76,8 +76,8 @@ def make_teacher(directory: Path, family: str = "Bert") -> Path:
     """A random encoder of 3 layers of 24, as a directory."""
     import paddle
 
-    from pretrain.release import write_encoder
-    from pretrain.teacher import build_encoder
+    from pretrain.encoders.load import build_encoder
+    from pretrain.release.write import write_encoder
 
     paddle.seed(7)
     config = {"architectures": [f"{family}Model"], "vocab_size": len(TOKENS), **sizes(3, 24)}
@@ -90,7 +90,7 @@ def make_teacher(directory: Path, family: str = "Bert") -> Path:
 
 def write_directory(encoder, directory: Path, **config) -> Path:
     """An encoder as a directory; `config` is laid over its config.json."""
-    from pretrain.release import write_encoder
+    from pretrain.release.write import write_encoder
 
     directory.mkdir(parents=True, exist_ok=True)
     vocab.write(directory.parent / "vocab.txt", TOKENS)

@@ -1,0 +1,1 @@
+"""The build: plans, steps and workers that turn text into shards, resumable."""

@@ -1,0 +1,185 @@
+"""Batches of relation groups, in the order that `order` gives, made ahead by threads."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.loading import order
+from data_pipeline.loading.order import OrderSettings, State, World
+from data_pipeline.shards.format import Ragged, ShardReader
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch: whole relation groups, one after another, padded to the longest sample."""
+
+    input_ids: np.ndarray
+    """int64 [groups * relation_group_size, L]."""
+    attention_mask: np.ndarray
+    """int64, same shape: 1 for a real token, 0 for padding."""
+    word_start: np.ndarray
+    """uint8, same shape: 1 where a word begins ([CLS] and [SEP] count as words), 0 on padding."""
+    sample_ids: np.ndarray
+    """int64 [groups * relation_group_size]: numbers in the shards."""
+    relation_group_size: int
+
+
+@dataclass(frozen=True)
+class _Window:
+    samples: Ragged
+    sample_ids: np.ndarray  # int64 [n]
+    batches: np.ndarray  # positions [batches, groups, relation_group_size]
+
+
+class Loader:
+    """Iterates over optimiser steps, without end; each is the list of this rank's micro-batches.
+
+    `state` says where to go on after the step handed out last: save it together with the weights
+    that this step produced. Steps prepared ahead do not count in it.
+
+    workers: threads that read and pad ahead; 0 does it in the caller. Bytes and order are the same
+    for any number. Threads are enough, because reading a block and padding a batch are calls into
+    HDF5 and numpy.
+    pad_to_multiple: L is rounded up to a multiple of this, but not above the shards' max_length.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        settings: OrderSettings,
+        world: World | None = None,
+        state: State | None = None,
+        groups_per_micro_batch: int = 1,
+        *,
+        workers: int = 1,
+        pad_to_multiple: int = 8,
+    ):
+        self.reader = ShardReader(directory)
+        self.settings, self.world, self.state = settings, world or World(), state or State()
+        self.workers, self.pad_to_multiple = workers, pad_to_multiple
+        self.samples = self.reader.manifest.samples
+        order.check(settings, self.world, self.samples)
+        if self.state.batches >= self.steps_per_epoch:
+            raise UserError(
+                f"the state to go on from has {self.state.batches} batches of an epoch done, but "
+                f"{directory} gives only {self.steps_per_epoch}: these are other shards"
+            )
+        self._groups_per_micro_batch = groups_per_micro_batch
+        groups = settings.groups // self.world.size
+        if groups_per_micro_batch < 1 or groups % groups_per_micro_batch:
+            raise UserError(
+                f"groups_per_micro_batch: {groups_per_micro_batch} does not divide the {groups} "
+                "relation group(s) that each rank has in a global batch"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one epoch."""
+        return order.batches_per_epoch(self.samples, self.settings)
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        if self.workers == 0:
+            for window, number in self._plan(lambda load, *where: load(*where)):
+                yield self._handed_out(self._step(window, number))
+            return
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
+        try:
+            yield from self._ahead(pool)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _ahead(self, pool: ThreadPoolExecutor) -> Iterator[list[Batch]]:
+        plan = self._plan(pool.submit)
+        waiting: deque[Future] = deque()
+        while True:
+            while len(waiting) <= 2 * self.workers:
+                window, number = next(plan)
+                # A window is always submitted before its steps, so a step never waits for a
+                # window that has no thread.
+                waiting.append(pool.submit(lambda w=window, n=number: self._step(w.result(), n)))
+            yield self._handed_out(waiting.popleft().result())
+
+    def _plan(self, load) -> Iterator[tuple]:
+        """(window, global batch in it) for ever; `load` is asked for one window ahead."""
+        state = self.state
+        epoch, (window, first) = state.epoch, order.place(state, self.settings)
+        ready = load(self._window, epoch, window)
+        while True:
+            count = self._batches_in(window)
+            after = (epoch, window + 1) if self._batches_in(window + 1) else (epoch + 1, 0)
+            following = load(self._window, *after) if self.workers else None
+            for number in range(first, count):
+                yield ready, number
+            (epoch, window), first = after, 0
+            ready = following if self.workers else load(self._window, *after)
+
+    def _batches_in(self, window: int) -> int:
+        done = window * self.settings.window_batches
+        return max(0, min(self.settings.window_batches, self.steps_per_epoch - done))
+
+    def _window(self, epoch: int, window: int) -> _Window:
+        ranges = order.window_ranges(self.samples, self.settings, epoch, window)
+        samples = Ragged.join([self.reader.range(*r) for r in ranges])
+        samples = with_slack(samples, self.reader.manifest.max_length)
+        batches = order.arrange(samples.lengths, self.settings, epoch, window)
+        return _Window(samples, np.concatenate([np.arange(*r) for r in ranges]), batches)
+
+    def _step(self, window: _Window, number: int) -> list[Batch]:
+        groups = order.deal(window.batches[number], window.samples.lengths, self.world)
+        micro = groups.reshape(-1, self._groups_per_micro_batch * groups.shape[1])
+        return [self._batch(window, positions) for positions in micro]
+
+    def _batch(self, window: _Window, positions: np.ndarray) -> Batch:
+        ids, mask, word_start = padded(
+            window.samples,
+            positions,
+            self.reader.manifest.special_ids["pad"],
+            self.pad_to_multiple,
+            self.reader.manifest.max_length,
+        )
+        return Batch(
+            ids,
+            mask.astype(np.int64),
+            word_start,
+            window.sample_ids[positions],
+            self.settings.relation_group_size,
+        )
+
+    def _handed_out(self, step: list[Batch]) -> list[Batch]:
+        self.state = order.advanced(self.state, self.samples, self.settings)
+        return step
+
+
+def padded(
+    samples: Ragged, positions: np.ndarray, pad_id: int, multiple: int, max_length: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(input_ids int64, mask bool, word_start uint8), each [len(positions), L].
+
+    L is the longest of the samples, rounded up to `multiple` but at most `max_length`. Behind the
+    last sample there must be L more tokens, whatever they are: see `with_slack`.
+    """
+    starts = samples.offsets[positions]  # [n]
+    lengths = samples.offsets[positions + 1] - starts
+    longest = int(lengths.max())
+    width = max(longest, min(-(-longest // multiple) * multiple, max_length))
+    mask = np.arange(width) < lengths[:, None]  # [n, L]
+    # Whole rows of L tokens from where each sample starts are copied fast; what belongs to the
+    # next sample is then wiped out.
+    ids = np.multiply(sliding_window_view(samples.ids, width)[starts], mask, dtype=np.int64)
+    if pad_id != 0:
+        ids[~mask] = pad_id
+    word_start = sliding_window_view(samples.word_start, width)[starts] * mask
+    return ids, mask, word_start
+
+
+def with_slack(samples: Ragged, slack: int) -> Ragged:
+    """The same samples with `slack` more tokens behind the last one."""
+    return Ragged(
+        np.pad(samples.ids, (0, slack)), samples.offsets, np.pad(samples.word_start, (0, slack))
+    )

@@ -1,0 +1,1 @@
+"""Shards on disk: their format, their verification, a look inside."""

@@ -1,0 +1,1 @@
+"""Pure functions of text: cleaning, words, vocabulary, encoding, packing."""

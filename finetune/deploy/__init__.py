@@ -1,0 +1,1 @@
+"""From a classifier to answers: export, back-ends, prediction."""

@@ -1,0 +1,91 @@
+"""Backends that need Paddle: the dynamic model, and Paddle Inference on its static graph."""
+
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.base.recipes import check
+from finetune.deploy.backends import INPUTS, read_deploy
+from finetune.settings import InferenceSettings
+
+
+class DynamicBackend:
+    """The classifier itself, layer by layer: slow, and what the others are compared with."""
+
+    def __init__(self, directory: Path):
+        from finetune.training import classifier
+
+        self.model = classifier.load(directory).model
+        self.model.eval()
+
+    def logits(self, input_ids: np.ndarray, token_type_ids: np.ndarray) -> np.ndarray:
+        """float32 [B, classes]."""
+        import paddle
+
+        with paddle.no_grad():
+            return self.model(paddle.to_tensor(input_ids), paddle.to_tensor(token_type_ids)).numpy()
+
+
+class InferenceBackend:
+    """Paddle Inference, as the directory's deploy.json says: oneDNN, or a GPU with TensorRT."""
+
+    def __init__(self, directory: Path, threads: int = 2):
+        import paddle
+        from paddle import inference
+
+        graph, weights = directory / "model.json", directory / "model.pdiparams"
+        for path in (graph, weights):
+            if not path.is_file():
+                raise UserError(f"{path}: missing; `export` with format: paddle writes it")
+        settings = check(
+            InferenceSettings,
+            read_deploy(directory).get("inference", {}),
+            f"{directory}/deploy.json",
+        )
+        if settings.device == "gpu" and not paddle.is_compiled_with_cuda():
+            raise UserError(
+                f"{directory}: exported for a GPU, and this Paddle has none; "
+                "install the GPU build or export with inference.device: cpu"
+            )
+        config = inference.Config(str(graph), str(weights))
+        config.disable_glog_info()
+        configure(config, settings, threads, inference.PrecisionType)
+        self.predictor = inference.create_predictor(config)
+
+    def logits(self, input_ids: np.ndarray, token_type_ids: np.ndarray) -> np.ndarray:
+        """float32 [B, classes]."""
+        values = {"input_ids": input_ids, "token_type_ids": token_type_ids}
+        for name in self.predictor.get_input_names():
+            self.predictor.get_input_handle(name).copy_from_cpu(np.ascontiguousarray(values[name]))
+        self.predictor.run()
+        output = self.predictor.get_output_names()[0]
+        return self.predictor.get_output_handle(output).copy_to_cpu()
+
+
+def configure(config, settings: InferenceSettings, threads: int, precisions) -> None:
+    """Put `settings` into a `paddle.inference.Config`; `precisions` is its PrecisionType."""
+    if settings.device == "cpu":
+        config.disable_gpu()
+        config.enable_mkldnn()
+        if settings.bfloat16:
+            config.enable_mkldnn_bfloat16()
+        config.set_cpu_math_library_num_threads(threads)
+        return
+    config.enable_use_gpu(settings.memory_mb, 0)
+    trt = settings.tensorrt
+    if trt is None:
+        return
+    names = {"float32": "Float32", "float16": "Half", "int8": "Int8"}
+    config.enable_tensorrt_engine(
+        workspace_size=trt.workspace_mb << 20,
+        max_batch_size=trt.max_batch,
+        min_subgraph_size=trt.min_subgraph,
+        precision_mode=getattr(precisions, names[trt.precision]),
+        use_static=False,
+        use_calib_mode=False,
+    )
+    smallest, usual = [1, 2], [trt.max_batch, min(32, trt.max_length)]
+    largest = [trt.max_batch, trt.max_length]
+    shapes = [{name: shape for name in INPUTS} for shape in (smallest, largest, usual)]
+    config.set_trt_dynamic_shape_info(*shapes)

@@ -1,0 +1,1 @@
+"""Fine-tuning: the classifier, its training, evaluation and search."""

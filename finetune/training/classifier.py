@@ -1,0 +1,159 @@
+"""A classifier: an encoder, its pooled [CLS] and one linear layer; and its directory on disk.
+
+PP-MiniLM, BERT, ERNIE and RoBERTa encoders of PaddleNLP share one shape (embeddings, a stack of
+`nn.TransformerEncoderLayer`, a pooler), so the forward pass is written out once, here, and every
+stage (training, distillation, pruning, export) runs this one.
+
+Weights are stored under the names of PaddleNLP's `...ForSequenceClassification`, so stock PaddleNLP
+opens an unpruned PP-MiniLM, BERT or ERNIE classifier directory.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import paddle
+from paddle import nn
+
+from data_pipeline.base.files import write_json
+from finetune.training.labels import read_labels, read_result
+from pretrain.encoders import weights
+from pretrain.encoders.config import read_config
+from pretrain.encoders.load import build_encoder, load_encoder
+
+PAD_BIAS = -1e4  # added to the attention scores of padding, as PaddleNLP's encoders do
+
+
+class Classifier(nn.Layer):
+    """Logits [B, classes] for `input_ids` and `token_type_ids`, both int64 [B, L]."""
+
+    def __init__(self, encoder: nn.Layer, classes: int, dropout: float | None = None):
+        super().__init__()
+        config = encoder.config
+        self.encoder = encoder
+        self.dropout = nn.Dropout(config.hidden_dropout_prob if dropout is None else dropout)
+        self.classifier = nn.Linear(config.hidden_size, classes)
+        self.classifier.weight.set_value(
+            paddle.normal(0.0, config.initializer_range, self.classifier.weight.shape)
+        )
+
+    @property
+    def layers(self) -> nn.LayerList:
+        """The transformer layers, first to last."""
+        return self.encoder.encoder.layers
+
+    @property
+    def classes(self) -> int:
+        """Number of labels."""
+        return self.classifier.weight.shape[1]
+
+    def forward(self, input_ids, token_type_ids):
+        """Logits [B, classes]."""
+        return self.head(self.states(input_ids, token_type_ids)[-1])
+
+    def states(self, input_ids, token_type_ids) -> list:
+        """Output of the embeddings and of each layer: layers + 1 tensors [B, L, H]."""
+        mask = self.attention_bias(input_ids)
+        states = [self.encoder.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)]
+        for layer in self.layers:
+            states.append(layer(states[-1], mask))
+        return states
+
+    def head(self, state):
+        """Logits [B, classes] from the last layer's output [B, >=1, H]; only row 0 is read."""
+        return self.classifier(self.dropout(self.encoder.pooler(state)))
+
+    def attention_bias(self, input_ids):
+        """[B, 1, 1, L]: 0 for tokens, a large negative number for padding."""
+        padding = (input_ids == self.encoder.config.pad_token_id).astype("float32")
+        return (padding * PAD_BIAS).unsqueeze([1, 2])
+
+
+@dataclass
+class Stored:
+    """A classifier directory, opened."""
+
+    model: Classifier
+    labels: list[str]
+    vocab: Path
+    result: dict
+
+
+def from_encoder(directory: Path | str, classes: int) -> Classifier:
+    """A classifier on a released encoder, its last linear layer fresh.
+
+    So is a pooler that was not stored (pre-training by relations has no use for one): at 0 it would
+    pass nothing on.
+    """
+    model = Classifier(load_encoder(directory), classes)
+    pooler = model.encoder.pooler.dense.weight
+    if not bool(pooler.any()):
+        pooler.set_value(paddle.normal(0.0, model.encoder.config.initializer_range, pooler.shape))
+    return model
+
+
+def save(model: Classifier, directory: Path, labels: list[str], vocab: Path, result: dict) -> None:
+    """Write `directory`: config.json, model.safetensors, vocab.txt, labels.json, result.json."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    config = json.loads(model.encoder.config.to_json_string())
+    prefix = model.encoder.base_model_prefix
+    family = type(model.encoder).__name__.removesuffix("Model")
+    config["architectures"] = [f"{family}ForSequenceClassification"]
+    config["num_labels"] = len(labels)
+    config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+    config["label2id"] = {label: index for index, label in enumerate(labels)}
+    config["kept_heads"] = [layer.self_attn.num_heads for layer in model.layers]
+    config["kept_ffn"] = [layer.linear1.weight.shape[1] for layer in model.layers]
+    weights.write(
+        directory / "model.safetensors",
+        {_stored_name(name, prefix): value for name, value in model.state_dict().items()},
+    )
+    (directory / "vocab.txt").write_bytes(Path(vocab).read_bytes())
+    write_json(directory / "tokenizer_config.json", {"do_lower_case": True})
+    write_json(directory / "labels.json", labels)
+    write_json(directory / "result.json", result)
+    write_json(directory / "config.json", config)
+
+
+def load(directory: Path | str) -> Stored:
+    """Open a classifier directory, pruned or not; UserError when it is none or is damaged."""
+    directory = Path(directory)
+    config = read_config(directory)
+    labels = read_labels(directory)
+    encoder = build_encoder(config)
+    model = Classifier(encoder, len(labels))
+    resize(model, config.get("kept_heads"), config.get("kept_ffn"))
+    prefix = encoder.base_model_prefix
+    tensors = weights.read(directory)
+    weights.load_into(
+        model, {_own_name(name, prefix): value for name, value in tensors.items()}, str(directory)
+    )
+    return Stored(model, labels, directory / "vocab.txt", read_result(directory))
+
+
+def resize(model: Classifier, heads: list[int] | None, ffn: list[int] | None) -> None:
+    """Give each layer `heads[i]` attention heads and `ffn[i]` feed-forward neurons, values fresh.
+
+    The size of a head stays: a layer that keeps 9 of 12 heads of 64 projects to 576.
+    """
+    hidden = model.encoder.config.hidden_size
+    for index, layer in enumerate(model.layers):
+        attention = layer.self_attn
+        if heads and heads[index] != attention.num_heads:
+            inner = heads[index] * attention.head_dim
+            attention.num_heads = heads[index]
+            for name in ("q_proj", "k_proj", "v_proj"):
+                setattr(attention, name, nn.Linear(hidden, inner))
+            attention.out_proj = nn.Linear(inner, hidden)
+        if ffn and ffn[index] != layer.linear1.weight.shape[1]:
+            layer.linear1 = nn.Linear(hidden, ffn[index])
+            layer.linear2 = nn.Linear(ffn[index], hidden)
+
+
+def _stored_name(name: str, prefix: str) -> str:
+    return name.replace("encoder.", f"{prefix}.", 1) if name.startswith("encoder.") else name
+
+
+def _own_name(name: str, prefix: str) -> str:
+    return name.replace(f"{prefix}.", "encoder.", 1) if name.startswith(f"{prefix}.") else name

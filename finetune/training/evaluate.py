@@ -1,0 +1,30 @@
+"""A Paddle model on a whole set."""
+
+import numpy as np
+import paddle
+
+from finetune.training.batches import Encoded, sorted_by_length
+from finetune.training.scores import scores
+
+
+def logits_of(model, data: Encoded, batch_size: int = 64) -> np.ndarray:
+    """float32 [n, classes] in the order of `data`; the model is put into eval mode and back."""
+    training = model.training
+    model.eval()
+    results: list = [None] * len(data)
+    with paddle.no_grad():
+        for rows in sorted_by_length(data.lengths, batch_size):
+            batch = data.take(rows)
+            values = model(
+                paddle.to_tensor(batch["input_ids"]), paddle.to_tensor(batch["token_type_ids"])
+            ).numpy()
+            for row, value in zip(rows, values, strict=True):
+                results[row] = value
+    if training:
+        model.train()
+    return np.stack(results)
+
+
+def evaluate(model, data: Encoded, batch_size: int = 64) -> dict[str, float]:
+    """Accuracy and macro-F1 of a model on a set."""
+    return scores(logits_of(model, data, batch_size), data.labels)

@@ -1,0 +1,133 @@
+"""The training loop that fine-tuning, distillation and every kind of pruning share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import paddle
+
+from data_pipeline.base.progress import Progress
+from finetune.settings import FitSettings
+from finetune.training import ranks
+from finetune.training.batches import Encoded, shuffled
+
+
+@dataclass
+class Fitted:
+    """What a run of `fit` leaves besides the model's best weights."""
+
+    best: dict[str, float]
+    """Scores on dev of the weights kept."""
+    step: int
+    """Optimiser step that they come from."""
+    history: list[dict] = field(default_factory=list)
+    """One entry per evaluation: step, loss since the last one, scores."""
+
+
+def fit(
+    model,
+    data: Encoded,
+    settings: FitSettings,
+    backward: Callable[[dict], float],
+    evaluate: Callable[[], dict[str, float]],
+    *,
+    label: str = "train",
+    after_step: Callable[[int, int], None] = lambda step, total: None,
+    on_evaluation: Callable[[dict], None] = lambda entry: None,
+    keep_last: bool = False,
+) -> Fitted:
+    """Train `model` in place and leave it with the weights that scored best on dev.
+
+    `backward(batch)` computes the losses of one batch of tensors, runs their backward passes and
+    returns the value to log; `evaluate()` gives the dev scores. `after_step(step, total)` runs
+    after each update, counted from 1 (pruning masks go there). With `keep_last` the last weights
+    stay, as a schedule that ends in its most pruned state needs. `on_evaluation` may raise to
+    end the run.
+    """
+    world = ranks.join()
+    paddle.seed(settings.seed + world.rank)  # dropout differs, weights are there already
+    total = max(1, round(settings.epochs * np.ceil(len(data) / settings.batch_size)))
+    every = settings.evaluate_every or max(1, int(np.ceil(len(data) / settings.batch_size / 2)))
+    optimizer, schedule = _optimizer(model, settings, total)
+    fitted, weights, losses, stale = Fitted({}, 0), None, [], 0
+    if settings.dropout is not None:
+        set_dropout(model, settings.dropout)
+    model.train()
+    with Progress(label, total, "step", quiet=world.rank > 0) as progress:
+        for step, rows in enumerate(_batches(data, settings, total), 1):
+            losses.append(backward(_tensors(data.take(world.mine(rows)))))
+            world.average(model.parameters(), world.share(rows))
+            optimizer.step()
+            optimizer.clear_grad()
+            schedule.step()
+            after_step(step, total)
+            progress.add(1, loss=losses[-1])
+            if step % every and step != total:
+                continue
+            entry = {"step": step, "loss": float(np.mean(losses)), **evaluate()}
+            losses = []
+            fitted.history.append(entry)
+            on_evaluation(entry)
+            better = (
+                keep_last
+                or not fitted.best
+                or entry[settings.choose_by] > fitted.best[settings.choose_by]
+            )
+            if better:
+                fitted.best = {name: entry[name] for name in ("accuracy", "macro_f1")}
+                fitted.step, stale = step, 0
+                weights = None if keep_last else _copy(model)
+            else:
+                stale += 1
+            if settings.patience and stale >= settings.patience:
+                break
+    if weights is not None:
+        model.set_state_dict(weights)
+    model.eval()
+    return fitted
+
+
+def set_dropout(model, probability: float) -> None:
+    """Give every dropout in the model, attention's too, one probability."""
+    for layer in model.sublayers():
+        if isinstance(layer, paddle.nn.Dropout):
+            layer.p = probability
+        elif isinstance(layer, paddle.nn.MultiHeadAttention):
+            layer.dropout = probability
+
+
+def _batches(data: Encoded, settings: FitSettings, total: int):
+    """Rows of `total` batches, epoch after epoch."""
+    done, epoch = 0, 0
+    while done < total:
+        for rows in shuffled(data.lengths, settings.batch_size, settings.seed + epoch):
+            if done == total:
+                return
+            yield rows
+            done += 1
+        epoch += 1
+
+
+def _tensors(batch: dict) -> dict:
+    return {name: paddle.to_tensor(value) for name, value in batch.items()}
+
+
+def _optimizer(model, settings: FitSettings, total: int):
+    warmup = max(1, round(total * settings.warmup_share))
+    schedule = paddle.optimizer.lr.LambdaDecay(
+        settings.learning_rate,
+        lambda step: min((step + 1) / warmup, max(0.0, (total - step) / max(1, total - warmup))),
+    )
+    decayed = {p.name for p in model.parameters() if len(p.shape) > 1}
+    optimizer = paddle.optimizer.AdamW(
+        schedule,
+        parameters=[p for p in model.parameters() if not p.stop_gradient],
+        weight_decay=settings.weight_decay,
+        apply_decay_param_fun=lambda name: name in decayed,
+        grad_clip=paddle.nn.ClipGradByGlobalNorm(settings.clip_norm),
+    )
+    return optimizer, schedule
+
+
+def _copy(model) -> dict:
+    return {name: value.numpy() for name, value in model.state_dict().items()}

@@ -1,0 +1,1 @@
+"""Encoders: configuration, weights, the student, and the engines that run a teacher."""

@@ -1,0 +1,1 @@
+"""What is trained for: relation losses and whole-word masking."""

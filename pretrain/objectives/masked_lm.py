@@ -1,0 +1,61 @@
+"""The objective of whole-word-masking pre-training."""
+
+from functools import partial
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import Tensor, nn
+
+from data_pipeline.loading.loader import Batch
+from data_pipeline.shards.format import Manifest
+from pretrain.objectives.masking import IGNORED, mask_whole_words
+from pretrain.recipe import Masking
+from pretrain.training.flops import Shape, masked_lm
+
+
+class MaskedLM(nn.Layer):
+    """An encoder under BERT's masked-language-model head, decoder tied to the word embeddings.
+
+    Only the hidden tokens go through the head: the decoder is the widest product of all.
+    """
+
+    def __init__(self, encoder: nn.Layer, manifest: Manifest, masking: Masking):
+        super().__init__()
+        config = encoder.config
+        self.encoder = encoder
+        self.transform = nn.Linear(config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.bias = self.create_parameter([config.vocab_size], is_bias=True)
+        self.manifest, self.masking = manifest, masking
+        self.terms: dict[str, Tensor] = {}
+        layers, share = config.num_hidden_layers, masking.share
+        self.cost = partial(masked_lm, Shape.of(config), layers, config.vocab_size, share)
+
+    def prepare(self, batch: Batch, random: np.random.Generator) -> list[Tensor]:
+        """[input_ids, attention_mask, positions of the hidden tokens in the flat batch, labels]."""
+        seen, labels = mask_whole_words(
+            batch.input_ids,
+            batch.word_start,
+            self.manifest.special_ids,
+            self.manifest.vocab_size,
+            self.masking,
+            random,
+        )
+        positions = np.flatnonzero(labels != IGNORED)
+        if len(positions) == 0:  # a batch of very few words: ask for its first token as it is
+            positions, labels = np.array([0]), batch.input_ids
+        arrays = (seen, batch.attention_mask, positions, labels.ravel()[positions])
+        return [paddle.to_tensor(array) for array in arrays]
+
+    def forward(self, input_ids: Tensor, mask: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy per hidden token; its parts are left in `terms`, detached."""
+        states, _ = self.encoder(input_ids, attention_mask=mask)
+        hidden = states.reshape([-1, states.shape[-1]]).index_select(positions)  # [hidden, H]
+        hidden = self.norm(F.gelu(self.transform(hidden)))
+        table = self.encoder.embeddings.word_embeddings.weight
+        logits = paddle.matmul(hidden, table, transpose_y=True) + self.bias
+        loss = F.cross_entropy(logits, labels)
+        found = (logits.argmax(axis=-1) == labels).astype("float32").mean()
+        self.terms = {"total": loss.detach(), "accuracy": found.detach()}
+        return loss

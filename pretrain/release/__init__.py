@@ -1,0 +1,1 @@
+"""The released encoder and its model card."""

@@ -1,0 +1,1 @@
+"""The training loop and its parts: step, optimizer, ranks, checkpoints, resume, metrics."""

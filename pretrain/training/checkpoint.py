@@ -1,0 +1,154 @@
+"""Checkpoints that are complete or do not count.
+
+    checkpoints/step-N/
+        model.safetensors        the objective's weights, frozen ones too
+        optimizer.safetensors    AdamW's moments, by the weights' own names
+        state.json               counters, loss scale, position in the data, recipe, environment
+        complete.json            written last: size and digest of the others
+
+A step is written under a temporary name, synced, marked and only then renamed. Dropout and masking
+draw from seeds that are functions of the step, so there is no generator state to keep.
+"""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import paddle
+from paddle import nn
+from safetensors import SafetensorError
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.base.files import sha256, sync, write_json
+from pretrain.encoders import weights
+
+MARKER = "complete.json"
+STEP = re.compile(r"step-(\d+)$")
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A complete checkpoint on disk."""
+
+    step: int
+    path: Path
+
+    def state(self) -> dict:
+        """What `save` was given as `state`."""
+        return json.loads((self.path / "state.json").read_text(encoding="utf-8"))
+
+
+def save(folder: Path, step: int, layer: nn.Layer, moments: dict, state: dict) -> Path:
+    """Write `step-N` whole; `moments` are `optimizer_tensors`, of all ranks.
+
+    Raises:
+        UserError: the disk does not take it; older checkpoints stay.
+    """
+    final, temporary = folder / f"step-{step}", folder / f".step-{step}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        weights.write(temporary / FILES[0], layer.state_dict())
+        weights.write(temporary / FILES[1], moments)
+        write_json(temporary / FILES[2], state)
+        digests = {
+            name: {
+                "bytes": (temporary / name).stat().st_size,
+                "sha256": sha256(temporary / name),
+            }
+            for name in FILES
+        }
+        write_json(temporary / MARKER, {"step": step, "files": digests})
+        sync(temporary)
+        shutil.rmtree(final, ignore_errors=True)  # incomplete, or this step would not be saved
+        temporary.rename(final)
+        sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(
+            f"{final}: cannot be written: {error}; older checkpoints are untouched, and the same "
+            "command goes on from the newest of them"
+        ) from None
+    return final
+
+
+def complete(folder: Path) -> list[Found]:
+    """Complete checkpoints, oldest first."""
+    found = [
+        Found(int(STEP.search(marker.parent.name).group(1)), marker.parent)
+        for marker in folder.glob(f"step-*/{MARKER}")
+        if STEP.search(marker.parent.name)
+    ]
+    return sorted(found, key=lambda item: item.step)
+
+
+def newest(folder: Path, say=print) -> Found | None:
+    """The newest checkpoint whose files are what its marker says; damaged ones are named."""
+    for found in reversed(complete(folder)):
+        damage = damaged(found)
+        if not damage:
+            return found
+        say(f"{found.path}: {damage}; an older checkpoint is taken instead")
+    return None
+
+
+def damaged(found: Found) -> str:
+    """What is wrong with a checkpoint's files, empty when nothing is."""
+    try:
+        recorded = json.loads((found.path / MARKER).read_text(encoding="utf-8"))["files"]
+        for name, entry in recorded.items():
+            if sha256(found.path / name) != entry["sha256"]:
+                return f"{name} has changed since it was written"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"unreadable: {error}"
+    return ""
+
+
+def load(found: Found, layer: nn.Layer, optimizer) -> dict:
+    """Put weights and moments back; return the saved state."""
+    weights.load_into(layer, weights.read(found.path / FILES[0]), str(found.path))
+    set_optimizer_tensors(layer, optimizer, weights.read(found.path / FILES[1]))
+    return found.state()
+
+
+def retain(folder: Path, keep_last: int, keep_every: int) -> None:
+    """Remove what the recipe does not keep, and leftovers of interrupted writing.
+
+    The newest complete one always stays.
+    """
+    for leftover in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.removed")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+    for found in complete(folder)[: -max(1, keep_last)]:
+        if not (keep_every and found.step % keep_every == 0):
+            # Renamed first: a removal that is interrupted leaves no half-empty `step-N`.
+            doomed = found.path.with_name(f".{found.path.name}.removed")
+            found.path.rename(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def optimizer_tensors(layer: nn.Layer, optimizer) -> dict[str, paddle.Tensor]:
+    """The optimiser's tensors under `weight name/kind`. Paddle's own keys are generated names,
+    which depend on what else was built before."""
+    state = optimizer.state_dict()
+    tensors = {}
+    for name, parameter in layer.named_parameters():
+        for key, value in state.items():
+            if isinstance(value, paddle.Tensor) and key.startswith(f"{parameter.name}_"):
+                tensors[f"{name}/{key.removeprefix(f'{parameter.name}_')}"] = value
+    return tensors
+
+
+def set_optimizer_tensors(layer: nn.Layer, optimizer, tensors: dict) -> None:
+    """The reverse of `optimizer_tensors`; those of weights that `optimizer` does not update (other
+    ranks do) are left out."""
+    own = {parameter.name for parameter in optimizer._parameter_list}
+    names = {n: p.name for n, p in layer.named_parameters() if p.name in own}
+    state = {}
+    for key, value in tensors.items():
+        name, _, kind = key.partition("/")
+        if name in names:
+            state[f"{names[name]}_{kind}"] = paddle.to_tensor(value)
+    optimizer.set_state_dict(state)

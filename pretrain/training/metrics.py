@@ -1,0 +1,196 @@
+"""What a run writes down: metrics.jsonl (the truth), VisualDL (a view of it), a progress line."""
+
+import contextlib
+import json
+import math
+import resource
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.base.files import write_atomically
+from data_pipeline.base.progress import Progress
+from data_pipeline.loading.loader import Batch
+from data_pipeline.loading.order import World
+from pretrain.recipe import Run
+from pretrain.training import parallel
+from pretrain.training.flops import Cost
+from pretrain.training.resume import Standing
+from pretrain.training.step import Clock, StepResult
+
+
+class Monitor:
+    """Records of one run; made on rank 0 only.
+
+    On resume, records after the checkpoint are cut from metrics.jsonl and the curves are drawn anew
+    from what is left, so they go on without overlap.
+    """
+
+    def __init__(self, output_dir: Path, step: int, total_steps: int):
+        from visualdl import LogWriter
+
+        self.path = output_dir / "metrics.jsonl"
+        kept = [record for record in read_metrics(self.path) if record["step"] <= step]
+        write_atomically(self.path, "".join(f"{json.dumps(record)}\n" for record in kept))
+        self._file = self.path.open("a", encoding="utf-8")
+        curves = output_dir / "vdl"
+        shutil.rmtree(curves, ignore_errors=True)
+        self._curves = LogWriter(logdir=str(curves))
+        for record in kept:
+            self._draw(record)
+        self.progress = Progress(output_dir.name, total_steps, "step", start=step)
+
+    def write(self, record: dict[str, float]) -> None:
+        """One record: `step` and named numbers such as `loss/total`.
+
+        Raises:
+            UserError: the disk does not take it.
+        """
+        try:
+            self._file.write(f"{json.dumps(record)}\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written: {error}; make room, and the same command goes "
+                "on from the newest checkpoint"
+            ) from None
+        self._draw(record)
+
+    def close(self) -> None:
+        """Flush everything."""
+        self.progress.close()
+        with contextlib.suppress(OSError):  # of a write that failed before and was reported then
+            self._file.close()
+        self._curves.close()
+
+    def _draw(self, record: dict[str, float]) -> None:
+        for name, value in record.items():
+            if name != "step":
+                self._curves.add_scalar(tag=name, step=record["step"], value=value)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a log needs to know of a run beside its recipe."""
+
+    cost: Cost | None = None
+    """Floating-point operations of a batch, where the objective counts them."""
+    ceiling: float = math.nan
+    """FLOP/s of this rank's device at best."""
+    all_reduce_seconds: float = 0.0
+    """Of one step's gradients."""
+    constants: dict[str, float] = field(default_factory=dict)
+    """Written with every record."""
+
+
+class Log:
+    """Sums over the steps between two records; ranks talk only when a record is due.
+
+    step: where the run goes on from.
+    """
+
+    def __init__(self, recipe: Run, world: World, step: int, known: Known | None = None):
+        self.world, self.every = world, recipe.monitor.log_every_steps
+        self.samples_per_step = recipe.batch.global_batch_size
+        self.known = known or Known()
+        self.monitor = None
+        if world.rank == 0:
+            recipe.output_dir.mkdir(parents=True, exist_ok=True)
+            self.monitor = Monitor(recipe.output_dir, step, recipe.optimizer.total_steps)
+        self._reset()
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.monitor:
+            self.monitor.close()
+
+    def _reset(self) -> None:
+        self.clock, self.began = Clock(), time.perf_counter()
+        self.steps = self.finite_steps = self.tokens = self.cells = self.flops = 0
+        self.terms, self.latest = {}, {}
+
+    def add(self, result: StepResult, batches: list[Batch], rate: float, run: Standing) -> None:
+        """Count one step, and write a record when it is due."""
+        self.steps += 1
+        if result.finite:  # one that is not would blot out the mean of the others
+            self.finite_steps += 1
+            for name, value in result.terms.items():
+                self.terms[name] = self.terms.get(name, 0.0) + value
+        self.tokens += sum(int(batch.attention_mask.sum()) for batch in batches)
+        self.cells += sum(batch.attention_mask.size for batch in batches)
+        if self.known.cost:
+            shapes = [batch.input_ids.shape for batch in batches]
+            self.flops += sum(self.known.cost(b * length, length) for b, length in shapes)
+        self.latest = {
+            "optim/lr": rate,
+            "optim/grad_norm": result.gradient_norm,
+            "optim/skipped": run.step - run.updates,
+        }
+        if self.monitor:
+            self.monitor.progress.add(1)
+        if run.step % self.every == 0:
+            self.flush(run)
+
+    def flush(self, run: Standing) -> None:
+        """Write what has been summed since the last record, if anything."""
+        if self.steps == 0:
+            return
+        own = {f"loss/{name}": float(v) / self.finite_steps for name, v in self.terms.items()}
+        own |= {"tokens": self.tokens, "cells": self.cells, "flops": self.flops}
+        own |= {"ceiling": self.known.ceiling}
+        mean = parallel.mean_over_ranks(own, self.world)
+        if self.monitor:
+            self._write(run.step, mean, time.perf_counter() - self.began)
+        self._reset()
+
+    def _write(self, step: int, mean: dict[str, float], seconds: float) -> None:
+        tokens, cells = mean.pop("tokens"), mean.pop("cells")
+        flops, ceiling = mean.pop("flops"), mean.pop("ceiling")
+        shares = {f"time/{name}_share": v / seconds for name, v in self.clock.seconds.items()}
+        shares["time/data_wait_share"] = shares.pop("time/data_share", 0.0)
+        if self.world.size > 1:
+            # By itself. Inside backward it overlaps with computing where the device can do both.
+            shares["time/allreduce_share"] = self.known.all_reduce_seconds * self.steps / seconds
+        record = {
+            **mean,
+            **self.latest,
+            "speed/sequences_per_s": self.steps * self.samples_per_step / seconds,
+            "speed/tokens_per_s": tokens * self.world.size / seconds,
+            "data/padding_share": 1 - tokens / cells,
+            **shares,
+            **self._flops(flops, ceiling, seconds),
+            **self.known.constants,
+            "memory/peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+        # A number that is not finite has no place in JSON; the skipped count speaks for it.
+        finite = {name: value for name, value in record.items() if math.isfinite(value)}
+        self.monitor.write({"step": step, **finite})
+        self.monitor.progress.add(
+            0, loss=mean.get("loss/total", math.nan), seq_s=record["speed/sequences_per_s"]
+        )
+
+    def _flops(self, flops: float, ceiling: float, seconds: float) -> dict[str, float]:
+        """flops, ceiling: of a rank."""
+        if not flops:
+            return {}
+        return {
+            "speed/gflop_per_s": flops * self.world.size / seconds / 1e9,
+            "speed/matmul_ceiling_share": flops / seconds / ceiling,
+        }
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Records of a metrics.jsonl; a last line cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

@@ -1,0 +1,101 @@
+"""One training step."""
+
+import contextlib
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+from paddle import Tensor, nn
+
+from data_pipeline.loading.loader import Batch
+from pretrain.recipe import Run
+from pretrain.training import optimizer as optimize
+
+
+@dataclass
+class Trainer:
+    """What a step works on. `model` is `objective`, wrapped for data parallelism where needed."""
+
+    recipe: Run
+    objective: nn.Layer
+    model: nn.Layer
+    optimizer: paddle.optimizer.Optimizer
+    parameters: list[Tensor]
+    rank: int
+    world_size: int
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step leaves for the log. Tensors stay on the device until someone reads them."""
+
+    terms: dict[str, Tensor]
+    gradient_norm: float
+    finite: bool
+
+
+def train_step(
+    trainer: Trainer, batches: list[Batch], step: int, rate: float, scale: float, clock: "Clock"
+) -> StepResult:
+    """Forward and backward over this rank's micro-batches, then one update.
+
+    The loss of a step is the mean over all relation groups of the global batch: micro-batches are
+    of equal size, and so are the ranks' shares. A non-finite gradient leaves the weights alone.
+    """
+    recipe, objective, model = trainer.recipe, trainer.objective, trainer.model
+    terms: dict[str, Tensor] = defaultdict(lambda: paddle.zeros([]))
+    for number, batch in enumerate(batches):
+        # Randomness belongs to the place in the global batch, not to the rank or what ran before.
+        seed = seed_of(recipe.seed, step, number * trainer.world_size + trainer.rank)
+        paddle.seed(seed)
+        last = number == len(batches) - 1
+        with optimize.autocast(recipe.precision):
+            with clock.part("teacher"):
+                inputs = objective.prepare(batch, np.random.default_rng(seed))
+            with contextlib.nullcontext() if last else no_sync(model):
+                with clock.part("student"):
+                    loss = model(*inputs) * (scale / len(batches))
+                with clock.part("backward"):
+                    loss.backward()  # the last one all-reduces the gradients of all
+        for name, value in objective.terms.items():
+            terms[name] += value / len(batches)
+    with clock.part("update"):
+        optimize.unscale(trainer.parameters, scale)
+        # After the all-reduce all ranks see the same norm, so they decide alike without a word.
+        norm = float(optimize.clip_gradients(trainer.parameters, recipe.optimizer.clip))
+        if math.isfinite(norm):
+            trainer.optimizer.set_lr(rate)
+            trainer.optimizer.step()
+        trainer.optimizer.clear_grad()
+    return StepResult(dict(terms), norm, math.isfinite(norm))
+
+
+def seed_of(seed: int, step: int, place: int) -> int:
+    """Seed of a micro-batch: a function of the run's seed, the step and its place in the batch."""
+    return int(np.random.SeedSequence([seed, step, place]).generate_state(1)[0])
+
+
+def no_sync(model: nn.Layer):
+    """No all-reduce inside; a model that is not wrapped never does one."""
+    return model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()
+
+
+class Clock:
+    """Wall seconds by part of a step. On a GPU, work queued by one part may be waited for in a
+    later one; the sum is right, the split is approximate."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time inside towards `name`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - began

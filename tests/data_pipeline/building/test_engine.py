@@ -1,0 +1,92 @@
+import contextlib
+import os
+import signal
+
+import pytest
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.building import engine
+from data_pipeline.building.build import build
+from data_pipeline.recipe import Run
+
+
+def double(number):
+    if number == 13:
+        raise UserError("thirteen", exit_code=7)
+    return {"doubled": 2 * number, "process": os.getpid()}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_local_engines_run_every_call_once(workers):
+    with engine.start(Run(workers=workers)) as runner:
+        found = dict(runner(double, [(i,) for i in range(12)]))
+    assert {i: result["doubled"] for i, result in found.items()} == {i: 2 * i for i in range(12)}
+    here = {result["process"] for result in found.values()} == {os.getpid()}
+    assert here == (workers == 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_user_error_keeps_its_message_and_code(workers):
+    with engine.start(Run(workers=workers)) as runner:  # noqa: SIM117
+        with pytest.raises(UserError, match="thirteen") as caught:
+            list(runner(double, [(i,) for i in range(20)]))
+    assert caught.value.exit_code == 7
+
+
+@pytest.mark.ranks
+def test_dask_with_two_processes_one_of_which_is_killed(corpus, recipe, tmp_path, monkeypatch):
+    """A real cluster: scheduler and workers are processes of their own, reached by address."""
+    from dask.distributed import Client, LocalCluster
+
+    sections = {"sources": [{"path": str(corpus)}] * 4, "dedup": {"near": True}, "piece_mb": 0.1}
+    expected = build(recipe(output_dir=str(tmp_path / "local"), **sections), quiet=True)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        made = recipe(**sections, run={"engine": "dask", "scheduler": cluster.scheduler_address})
+        with Client(cluster) as client:
+            pids = list(client.run(os.getpid).values())
+        assert len(set(pids)) == 2 and os.getpid() not in pids
+        killed = []
+
+        original = engine._dask
+
+        def killing(*arguments):
+            return _killing(original, pids[0], killed, *arguments)
+
+        monkeypatch.setattr(engine, "_dask", killing)
+        found = build(made, quiet=True)
+    assert killed == [pids[0]]
+    assert found.fingerprint == expected.fingerprint
+    assert found.counters == expected.counters
+
+
+@contextlib.contextmanager
+def _killing(original, pid, killed, *arguments):
+    """The Dask engine, but that one worker is killed after the third result."""
+    with original(*arguments) as runner:
+
+        def run(task, calls):
+            for number, result in enumerate(runner(task, calls)):
+                if number == 2 and not killed:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                yield result
+
+        yield run
+
+
+@pytest.mark.ranks
+def test_dask_starts_a_cluster_of_its_own(corpus, recipe):
+    made = recipe(sources=[{"path": str(corpus)}], run={"engine": "dask", "workers": 2})
+    assert build(made, quiet=True).samples > 1000
+
+
+def test_an_absent_scheduler_is_named(corpus, recipe):
+    import dask
+
+    run = {"engine": "dask", "scheduler": "tcp://127.0.0.1:9"}
+    made = recipe(sources=[{"path": str(corpus)}], run=run)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(UserError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:9"),
+    ):
+        build(made, quiet=True)

@@ -1,0 +1,31 @@
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipeline.building import spill
+
+sentence = st.text(
+    st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1, max_size=20
+).filter(str.strip)
+
+
+@given(st.lists(st.lists(sentence, max_size=4), max_size=10))
+@settings(deadline=None)
+def test_documents_come_back(tmp_path_factory, documents):
+    path = tmp_path_factory.mktemp("spill") / "a.txt.zst"
+    with spill.writer(path) as write:
+        for block in spill.blocks(documents):
+            write(block)
+    found = [document for block in spill.read(path) for document in block]
+    assert found == [document for document in documents if document]
+
+
+def test_blocks_are_bounded(tmp_path):
+    documents = [["字" * 1000] * 20 for _ in range(100)]
+    blocks = list(spill.blocks(documents))
+    assert sum(map(len, blocks)) == 100
+    assert all(len(block) * 20_000 < spill.BLOCK + 20_000 for block in blocks)
+    with spill.writer(tmp_path / "a") as write:
+        for block in blocks:
+            write(block)
+    read = list(spill.read(tmp_path / "a"))
+    assert [d for block in read for d in block] == documents and len(read) > 5

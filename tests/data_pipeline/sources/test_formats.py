@@ -1,0 +1,150 @@
+import gzip
+import json
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.recipe import Source
+from data_pipeline.sources import formats as sources
+from data_pipeline.sources import packaged, streams
+
+DOCS = ["第一篇，你好。\n它有两行。", "第二篇。", "第三篇：很好！\n对。"]
+
+
+def everything(source: Source, size: int = 1 << 20) -> list[str]:
+    inputs = sources.find((source,))
+    counters = Counter()
+    return [
+        text
+        for piece in sources.pieces(inputs, (source,), size)
+        for part in piece
+        for text in sources.documents(inputs[part.input], part, source, counters)
+    ]
+
+
+def packed(name: str, data: bytes) -> bytes:
+    if name.endswith(".gz"):
+        return gzip.compress(data)
+    return zstandard.compress(data) if name.endswith(".zst") else data
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("size", [60, 1 << 20])
+def test_txt(tmp_path, suffix, size):
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(packed(path.name, "\n\n".join(DOCS).encode()))
+    assert everything(Source(path=str(path)), size) == DOCS
+    lines = [line for text in DOCS for line in text.split("\n")]
+    assert everything(Source(path=str(path), documents="line"), size) == lines
+    if size > 60:
+        assert everything(Source(path=str(path), documents="file")) == ["\n".join(DOCS)]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("size", [60, 1 << 20])
+def test_jsonl(tmp_path, suffix, size):
+    rows = [{"title": text[:3], "body": text} for text in DOCS]
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(packed(path.name, "\n".join(map(json.dumps, rows)).encode()))
+    assert everything(Source(path=str(path), fields=("body",)), size) == DOCS
+    joined = [f"{text[:3]}\n{text}" for text in DOCS]
+    assert everything(Source(path=str(path), fields=("title", "body")), size) == joined
+
+
+def test_bad_records_are_counted(tmp_path):
+    path = tmp_path / "a.jsonl"
+    bad = ["{", "[1]", '"text"', '{"other": 1}', '{"text": 3}', '{"text": null}', "[" * 100_000]
+    path.write_text("\n".join([*bad, '{"text": "好"}', ""]), encoding="utf-8")
+    source = Source(path=str(path))
+    (entry,) = sources.find((source,))
+    ((part,),) = sources.pieces([entry], (source,), 1 << 20)
+    counters = Counter()
+    assert list(sources.documents(entry, part, source, counters)) == ["好"]
+    assert counters["records_bad"] == len(bad)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("size", [60, 1 << 20])
+def test_parquet(tmp_path, suffix, size):
+    pq.write_table(pa.table({"text": [*DOCS, None]}), tmp_path / "raw", row_group_size=1)
+    path = tmp_path / f"a.parquet{suffix}"
+    path.write_bytes(packed(path.name, (tmp_path / "raw").read_bytes()))
+    assert everything(Source(path=str(path)), size) == DOCS
+
+
+def test_parquet_without_the_column_names_those_it_has(tmp_path):
+    pq.write_table(pa.table({"title": DOCS, "body": DOCS}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"no column text; it has title, body"):
+        everything(Source(path=str(tmp_path / "a.parquet")))
+
+
+def test_broken_parquet_is_damaged(tmp_path):
+    pq.write_table(pa.table({"text": DOCS * 1000}), tmp_path / "a.parquet")
+    data = bytearray((tmp_path / "a.parquet").read_bytes())
+    entry = sources.Input(0, str(tmp_path / "a.parquet"), "parquet", "utf-8", len(data), 0)
+    (tmp_path / "a.parquet").write_bytes(data[: len(data) // 2])
+    with pytest.raises(streams.Damaged):
+        list(sources.documents(entry, sources.Part(0, 0, 1, 1), Source(path="x"), Counter()))
+
+
+def test_folders_and_globs_find_files_in_order(tmp_path):
+    """The layout of CLUECorpus2020: folders of .txt, blank lines between documents."""
+    for number in range(4):
+        path = tmp_path / f"clue-{number % 2}" / f"{number:03d}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"第{number}篇。\n\n又{number}篇。\n", encoding="utf-8")
+    (tmp_path / "clue-0" / "readme.md").write_text("# no")
+    (tmp_path / "clue-0" / "dir.txt").mkdir()
+    order = [0, 2, 1, 3]
+    expected = [text for n in order for text in (f"第{n}篇。", f"又{n}篇。")]
+    assert everything(Source(path=str(tmp_path))) == expected
+    assert everything(Source(path=f"{tmp_path}/**/*.txt")) == expected
+    assert everything(Source(path=f"{tmp_path}/clue-1/*.txt")) == expected[4:]
+
+
+def test_small_files_share_a_piece_and_large_ones_are_cut(tmp_path):
+    for number in range(10):
+        (tmp_path / f"{number}.txt").write_text("小文件。\n", encoding="utf-8")
+    (tmp_path / "x.txt").write_text("一行很长的文字。\n\n" * 100, encoding="utf-8")
+    source = Source(path=str(tmp_path))
+    pieces = sources.pieces(sources.find((source,)), (source,), 500)
+    assert {part.input for part in pieces[0]} == set(range(11))
+    assert len(pieces) == 5
+    assert all(sum(part.bytes for part in piece) <= 750 for piece in pieces)
+    assert sum(part.bytes for piece in pieces for part in piece) == 10 * 13 + 100 * 26
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("absent.txt", "there is no such file or folder"),
+        ("*.none", "there is no such file or folder"),
+        ("folder*", "only folders match"),
+        ("folder", "holds no .txt"),
+        ("picture.png", "no format known for this name"),
+    ],
+)
+def test_what_cannot_be_found_is_named(tmp_path, name, message):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "picture.png").write_bytes(b"x")
+    with pytest.raises(UserError, match=message):
+        sources.find((Source(path=str(tmp_path / name)),))
+
+
+def test_long_documents_go_on_as_another_one():
+    lines = ["字" * 1000] * 1000
+    texts = list(sources.joined(iter(lines), "file"))
+    assert len(texts) > 1
+    assert "\n".join(texts).split("\n") == lines
+
+
+def test_packaged_corpora_hold_back_what_is_tested_on():
+    titles = {title for split in ("dev", "test") for title in packaged.inews(split)[0]}
+    train = set(packaged.inews("train")[0])
+    texts = everything(Source(packaged="inews"), 4 << 20)
+    assert [text.partition("\n")[0] for text in texts] == packaged.inews("train")[0]
+    assert len(titles - train) > 1000

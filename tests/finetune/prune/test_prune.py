@@ -1,0 +1,221 @@
+"""Width pruning keeps what it should and makes models really smaller; zeros stay zero."""
+
+import json
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from data_pipeline.base.recipes import check
+from finetune import stages
+from finetune.prune import importance, sparse, width
+from finetune.recipes import ExportRecipe, PruneRecipe, SparseRecipe
+from finetune.settings import SparseSettings
+from finetune.training import classifier
+from finetune.training.batches import Encoded
+from pretrain.encoders.student import parameters
+
+IDS = paddle.to_tensor([[2, 7, 18, 9, 3], [2, 11, 3, 0, 0]])
+TYPES = paddle.zeros_like(IDS)
+
+
+@pytest.fixture
+def model(classifier_dir):
+    """The trained classifier with biases that are not zero, so that a lost one shows."""
+    loaded = classifier.load(classifier_dir).model
+    loaded.eval()
+    paddle.seed(5)
+    for name, parameter in loaded.named_parameters():
+        if name.endswith("bias"):
+            parameter.set_value(paddle.randn(parameter.shape) * 0.3)
+    return loaded
+
+
+@pytest.fixture
+def data():
+    random = np.random.default_rng(1)
+    rows = [random.integers(5, 35, size) for size in random.integers(3, 9, 40)]
+    return Encoded(rows, [np.zeros_like(row) for row in rows], random.integers(0, 2, 40))
+
+
+def test_reordering_leaves_the_logits_unchanged(model, data):
+    before = model(IDS, TYPES).numpy()
+    weights = model.layers[0].linear1.weight.numpy()
+    width.reorder(model, importance.measure(model, data))
+    np.testing.assert_allclose(model(IDS, TYPES).numpy(), before, atol=1e-6)
+    assert (model.layers[0].linear1.weight.numpy() != weights).any()
+
+
+def test_full_width_is_the_model_itself(model, data):
+    before = model(IDS, TYPES).numpy()
+    width.reorder(model, importance.measure(model, data))
+    width.elastic(model)
+    width.set_width(model, 0.5)
+    width.set_width(model, 1.0)
+    np.testing.assert_allclose(model(IDS, TYPES).numpy(), before, atol=1e-6)
+    np.testing.assert_allclose(width.extract(model, 1.0)(IDS, TYPES).numpy(), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.75, 0.5, 0.25])
+def test_a_cut_model_computes_what_the_elastic_one_does(model, data, share):
+    width.reorder(model, importance.measure(model, data))
+    width.elastic(model)
+    width.set_width(model, share)
+    elastic = model(IDS, TYPES).numpy()
+    np.testing.assert_allclose(width.extract(model, share)(IDS, TYPES).numpy(), elastic, atol=1e-6)
+
+
+def test_importance_is_the_derivative_of_a_mask(model, data):
+    """Against masks that really stand in the network, one batch at a time."""
+    model.eval()
+    layer = model.layers[1]
+    head_dim = layer.self_attn.head_dim
+    masks = paddle.ones([4])
+    masks.stop_gradient = False
+    out_proj = layer.self_attn.out_proj
+    hook = out_proj.register_forward_pre_hook(
+        lambda _, inputs: inputs[0] * masks.repeat_interleave(head_dim)
+    )
+    wanted = np.zeros(4)
+    for row in range(3):
+        batch = {k: paddle.to_tensor(v) for k, v in data.take(np.array([row])).items()}
+        loss = F.cross_entropy(model(batch["input_ids"], batch["token_type_ids"]), batch["labels"])
+        loss.backward()
+        wanted += np.abs(masks.grad.numpy())
+        masks.clear_gradient()
+        model.clear_gradients()
+    hook.remove()
+    few = Encoded(data.input_ids[:3], data.token_type_ids[:3], data.labels[:3])
+    found = importance.measure(model, few, batch_size=1)
+    np.testing.assert_allclose(found.heads[1], wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_gradients_do_not_run_from_batch_to_batch(model, data):
+    """Twice the same data gives twice the importance: a left-over gradient would give more."""
+    double = Encoded(
+        data.input_ids[:1] * 2, data.token_type_ids[:1] * 2, np.repeat(data.labels[:1], 2)
+    )
+    single = Encoded(data.input_ids[:1], data.token_type_ids[:1], data.labels[:1])
+    once = importance.measure(model, single, batch_size=1)
+    twice = importance.measure(model, double, batch_size=1)
+    np.testing.assert_allclose(twice.neurons[0], 2 * once.neurons[0], rtol=1e-5)
+    assert all(
+        parameter.grad is None or not parameter.grad.any() for parameter in model.parameters()
+    )
+
+
+def test_important_heads_survive(model, data):
+    """A head whose output is multiplied away is the first to go."""
+    attention = model.layers[0].self_attn
+    rows = attention.out_proj.weight.numpy()
+    rows[: attention.head_dim] = 0
+    attention.out_proj.weight.set_value(rows)
+    before = model(IDS, TYPES).numpy()
+    found = importance.measure(model, data)
+    assert found.heads[0].argmin() == 0
+    width.reorder(model, found)
+    small = model.layers[0].self_attn.out_proj.weight.numpy()
+    assert (small[-attention.head_dim :] == 0).all()
+    np.testing.assert_allclose(model(IDS, TYPES).numpy(), before, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def pruned(workshop, classifier_dir, task):
+    values = {
+        "output_dir": workshop / "pruned",
+        "classifier": classifier_dir,
+        "task": task.model_dump(),
+        "prune": {
+            "widths": [0.5, 0.75],
+            "fit": {"epochs": 2, "learning_rate": 1e-3, "dropout": 0.0},
+        },
+    }
+    return stages.prune(check(PruneRecipe, values, "test"))
+
+
+def test_widths_differ_in_shapes_parameters_and_logits(pruned, classifier_dir):
+    models = [classifier.load(path).model for path in (classifier_dir, *pruned)]
+    heads = [[layer.self_attn.num_heads for layer in model.layers] for model in models]
+    assert heads == [[4, 4], [3, 3], [2, 2]]
+    neurons = [model.layers[0].linear1.weight.shape[1] for model in models]
+    assert neurons == [64, 48, 32]
+    assert [model.layers[1].self_attn.q_proj.weight.shape for model in models] == [
+        [32, 32],
+        [32, 24],
+        [32, 16],
+    ]
+    sizes = [parameters(model) for model in models]
+    assert sizes[0] > sizes[1] > sizes[2]
+    logits = []
+    for model in models:
+        model.eval()
+        logits.append(model(IDS, TYPES).numpy())
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+    assert np.abs(logits[1] - logits[2]).max() > 1e-3
+
+
+def test_pruned_models_still_know_the_task(pruned):
+    for path in pruned:
+        result = json.loads((path / "result.json").read_text())
+        assert result["accuracy"] > 0.9
+        assert result["width"] == float(path.name.removeprefix("width-"))
+
+
+def test_a_pruned_model_loads_again_in_static_form(pruned, tmp_path):
+    for kind in ("onnx", "paddle"):  # `export` itself compares logits with the dynamic model
+        recipe = ExportRecipe(output_dir=tmp_path / kind, classifier=pruned[1], format=kind)
+        deploy = json.loads((stages.export(recipe) / "deploy.json").read_text())
+        assert deploy["parameters"] == parameters(classifier.load(pruned[1]).model)
+
+
+def test_the_schedule_is_cubic():
+    settings = SparseSettings(sparsity=0.8, begin_share=0.1, end_share=0.6)
+    at = [sparse.scheduled(step, 100, settings) for step in (0, 10, 35, 60, 100)]
+    assert at == pytest.approx([0, 0, 0.8 * (1 - 0.5**3), 0.8, 0.8])
+
+
+def test_global_masks_may_empty_one_matrix_and_local_ones_never():
+    scores = {"small": np.full((4, 4), 0.1), "large": np.arange(16.0).reshape(4, 4) + 1}
+    local = sparse.masks(scores, 0.5, "local")
+    assert [mask.sum() for mask in local.values()] == [8, 8]
+    everywhere = sparse.masks(scores, 0.5, "global")
+    assert [mask.sum() for mask in everywhere.values()] == [0, 16]
+
+
+@pytest.mark.parametrize(("method", "scope"), [("magnitude", "global"), ("movement", "local")])
+def test_sparse_models_are_sparse_for_good(method, scope, tmp_path, classifier_dir, task):
+    values = {
+        "output_dir": tmp_path / "s",
+        "classifier": classifier_dir,
+        "task": task.model_dump(),
+        "sparse": {
+            "method": method,
+            "scope": scope,
+            "sparsity": 0.5,
+            "every": 2,
+            "fit": {"epochs": 4, "learning_rate": 1e-3, "dropout": 0.0},
+        },
+    }
+    stored = classifier.load(stages.sparsify(check(SparseRecipe, values, "test")))
+    assert sparse.sparsity(stored.model) == pytest.approx(0.5, abs=0.002)
+    assert stored.result["sparsity"] == pytest.approx(0.5, abs=0.002)
+    assert stored.result["accuracy"] > 0.85
+
+
+def test_movement_keeps_what_moves_away_from_zero(model):
+    pruner = sparse.Pruner(model, SparseSettings(method="movement", sparsity=0.5))
+    name, weight = next(iter(pruner.weights.items()))
+    values = weight.numpy()
+
+    def backward(_):  # descent makes the first half larger and shrinks the second half
+        direction = np.sign(values)
+        direction[: len(values) // 2] *= -1
+        for one in pruner.weights.values():
+            (one * 0.0).sum().backward()
+        weight.grad.set_value(paddle.to_tensor(direction))
+        return 0.0
+
+    pruner.watch(backward)({})
+    kept = sparse.masks({name: pruner.moved[name]}, 0.5, "local")[name]
+    assert kept[: len(values) // 2].mean() > 0.95

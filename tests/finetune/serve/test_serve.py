@@ -1,0 +1,205 @@
+"""The service: answers, limits, health, batching, no traces, graceful stop."""
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from fastapi.testclient import TestClient
+
+from finetune.deploy.predict import Prediction, Predictor
+from finetune.recipes import ServeRecipe
+from finetune.serve.app import create_app
+from finetune.serve.batcher import Batcher, BusyError
+
+
+@pytest.fixture(scope="module")
+def client(int8_dir):
+    settings = ServeRecipe(
+        model=int8_dir, max_texts=8, max_characters=200, max_body_bytes=4000, window_ms=1
+    )
+    with TestClient(create_app(Predictor(int8_dir), settings)) as opened:
+        yield opened
+
+
+def test_answers_in_order(client):
+    texts = ["今晴是很好", "股是很不好他", "我雨在有和"]
+    answer = client.post("/predict", json={"texts": texts})
+    assert answer.status_code == 200
+    labels = [one["label"] for one in answer.json()["predictions"]]
+    assert labels == ["weather", "money", "weather"]
+    pairs = client.post("/predict", json={"texts": texts[:1], "pairs": ["很好"]})
+    assert pairs.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ({"texts": []}, 422, "at least 1"),
+        ({"text": "a"}, 422, "texts: Field required"),
+        ({"texts": "a"}, 422, "valid list"),
+        ({"texts": [3]}, 422, "valid string"),
+        ({"texts": ["a", " "]}, 400, "text 2 is empty"),
+        ({"texts": ["a"], "pairs": ["b", "c"]}, 400, "1 texts but 2 pairs"),
+        ({"texts": ["a"] * 9}, 413, "at most 8"),
+        ({"texts": ["a" * 201]}, 413, "201 characters; at most 200"),
+        ({"texts": ["天" * 100_000]}, 413, "more than 4000 bytes"),
+    ],
+)
+def test_bad_requests_get_a_reason(body, status, reason, client):
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == status
+    assert reason in answer.json()["error"]
+
+
+def test_what_is_not_json_and_not_there(client):
+    answer = client.post("/predict", content=b"{", headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+    assert client.get("/predict").status_code == 405
+    assert client.get("/nowhere").status_code == 404
+
+
+def test_health_and_openapi(client):
+    health = client.get("/health").json()
+    assert health["status"] == "ok"
+    assert health["labels"] == ["money", "weather"]
+    assert "/predict" in client.get("/openapi.json").json()["paths"]
+    assert client.get("/docs").status_code == 200
+
+
+class Slow:
+    """A predictor that counts its calls and waits for leave."""
+
+    labels = ("x",)
+
+    def __init__(self):
+        self.calls: list[list[str]] = []
+        self.leave = threading.Event()
+
+    def predict(self, texts, pairs=None):
+        self.calls.append(list(texts))
+        assert self.leave.wait(30)
+        return [Prediction(text, 1.0, {}) for text in texts]
+
+
+def test_requests_that_wait_are_answered_in_one_call():
+    async def scenario():
+        slow = Slow()
+        batcher = Batcher(slow, most=8, window=0.0, queue_limit=100)
+        worker = asyncio.create_task(batcher.run())
+        first = asyncio.create_task(batcher.predict(["a"]))
+        while not slow.calls:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(batcher.predict([f"{i}", f"{i}x"])) for i in range(3)]
+        while batcher.queue.qsize() < 3:
+            await asyncio.sleep(0.001)
+        slow.leave.set()
+        answers = await asyncio.gather(first, *others)
+        await batcher.close()
+        await worker
+        return slow.calls, answers
+
+    calls, answers = asyncio.run(scenario())
+    assert calls == [["a"], ["0", "0x", "1", "1x", "2", "2x"]]
+    assert [[one.label for one in answer] for answer in answers] == [
+        ["a"],
+        ["0", "0x"],
+        ["1", "1x"],
+        ["2", "2x"],
+    ]
+
+
+def test_a_full_queue_refuses_and_a_stop_still_answers():
+    async def scenario():
+        slow = Slow()
+        batcher = Batcher(slow, most=2, window=0.0, queue_limit=3)
+        worker = asyncio.create_task(batcher.run())
+        accepted = [asyncio.create_task(batcher.predict([str(i)])) for i in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await batcher.predict(["too much"])
+        await batcher.close()
+        with pytest.raises(BusyError):
+            await batcher.predict(["too late"])
+        slow.leave.set()
+        answers = await asyncio.gather(*accepted)
+        await asyncio.wait_for(worker, 30)
+        return [one.label for answer in answers for one in answer]
+
+    assert asyncio.run(scenario()) == ["0", "1", "2"]
+
+
+def test_a_fault_of_ours_shows_no_trace(int8_dir):
+    class Broken(Slow):
+        def predict(self, texts, pairs=None):
+            raise ZeroDivisionError("secret")
+
+    app = create_app(Broken(), ServeRecipe(model=int8_dir))
+    with TestClient(app, raise_server_exceptions=False) as opened:
+        answer = opened.post("/predict", json={"texts": ["a"]})
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.ranks
+def test_the_real_server_takes_load_and_stops_gracefully(int8_dir, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "serve.yaml").write_text(f"model: {int8_dir}\nport: {port}\nwindow_ms: 5\n")
+    command = [sys.executable, "-m", "finetune", "serve", "--config", str(tmp_path / "serve.yaml")]
+    log = (tmp_path / "log").open("w")
+    server = subprocess.Popen(command, stderr=log, stdout=log)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", server)
+        statuses: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: statuses.extend(ask(port) for _ in range(10)))
+            for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert statuses == [200] * 80
+        health = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10))
+        assert health["answered"] == 80
+        assert health["calls"] < 80  # some shared a call
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) in (0, -signal.SIGTERM)
+    finally:
+        server.kill()
+        server.wait()
+        log.close()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def ask(port: int) -> int:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/predict",
+        json.dumps({"texts": ["今晴是很好"]}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.status
+
+
+def wait_for(url: str, server: subprocess.Popen) -> None:
+    """Until the server answers; a server that ended is a failure at once."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        assert server.poll() is None
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+    raise AssertionError("the server did not answer")

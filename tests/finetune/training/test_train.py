@@ -1,0 +1,177 @@
+"""Fine-tuning: it learns, keeps the best, stops early, learns from a teacher, is made once."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.text.encode import WordPieceEncoder
+from finetune import stages
+from finetune.recipes import TrainRecipe
+from finetune.settings import DistilSettings, FitSettings
+from finetune.tasks import open_task
+from finetune.training import classifier
+from finetune.training.batches import Encoded, encode
+from finetune.training.evaluate import evaluate
+from finetune.training.fit import fit
+from finetune.training.train import backward_of
+
+
+def test_learns_the_task(classifier_dir):
+    result = json.loads((classifier_dir / "result.json").read_text())
+    assert result["accuracy"] > 0.95
+    assert result["macro_f1"] > 0.95
+    assert result["max_length"] == 16
+    assert result["dev"]["accuracy"] == max(e["accuracy"] for e in result["history"])
+
+
+def test_the_directory_gives_the_scores_it_states(classifier_dir, task):
+    stored = classifier.load(classifier_dir)
+    data = encode(WordPieceEncoder(stored.vocab), open_task(task).split("test"), 16)
+    assert evaluate(stored.model, data)["accuracy"] == stored.result["accuracy"]
+
+
+def test_stock_paddlenlp_reads_a_classifier(classifier_dir):
+    import paddle
+    from paddlenlp.transformers import PPMiniLMForSequenceClassification
+
+    from pretrain.encoders import weights
+
+    stock = PPMiniLMForSequenceClassification(
+        PPMiniLMForSequenceClassification.config_class.from_pretrained(str(classifier_dir))
+    )
+    weights.load_into(stock, weights.read(classifier_dir), "stock")
+    stock.eval()
+    ours = classifier.load(classifier_dir).model
+    ours.eval()
+    ids = paddle.to_tensor([[2, 7, 8, 3], [2, 9, 3, 0]])
+    np.testing.assert_allclose(
+        stock(ids).numpy(), ours(ids, paddle.zeros_like(ids)).numpy(), atol=1e-6
+    )
+
+
+def test_a_finished_stage_is_not_redone_and_a_changed_one_is(
+    tmp_path, encoder, task, fit_settings, capsys
+):
+    quick = fit_settings.model_copy(update={"epochs": 0.2})
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, train=quick)
+    stages.train(recipe)
+    first = (tmp_path / "c" / "stage.json").stat().st_mtime_ns
+    stages.train(recipe)
+    assert (tmp_path / "c" / "stage.json").stat().st_mtime_ns == first
+    assert "finished already" in capsys.readouterr().err
+    changed = quick.model_copy(update={"learning_rate": 1e-3})
+    stages.train(recipe.model_copy(update={"train": changed}))
+    assert "train.learning_rate: was 0.003, is now 0.001" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_not_ours_is_left_alone(tmp_path, encoder, task):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="was not made by this command"):
+        stages.train(TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task))
+    assert (tmp_path / "c" / "thesis.txt").exists()
+
+
+def toy(count: int = 64) -> Encoded:
+    rows = [np.array([2, 5 + i % 8, 3]) for i in range(count)]
+    return Encoded(rows, [np.zeros(3, int) for _ in rows], np.arange(count) % 2)
+
+
+def test_keeps_the_best_and_stops_early(encoder):
+    model = classifier.from_encoder(encoder, 2)
+    found = iter([0.5, 0.9, 0.8, 0.7, 0.6])
+    seen = []
+
+    def evaluated():
+        seen.append(model.classifier.weight.numpy())
+        accuracy = next(found)
+        return {"accuracy": accuracy, "macro_f1": accuracy}
+
+    settings = FitSettings(epochs=10, batch_size=32, evaluate_every=2, patience=2)
+    fitted = fit(model, toy(), settings, backward_of(model, settings, toy()), evaluated)
+    assert fitted.step == 4
+    assert [entry["step"] for entry in fitted.history] == [2, 4, 6, 8]
+    np.testing.assert_array_equal(model.classifier.weight.numpy(), seen[1])
+
+
+def test_a_teacher_changes_what_is_learnt(tmp_path, encoder, task, classifier_dir, fit_settings):
+    quick = fit_settings.model_copy(update={"epochs": 6})
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, train=quick)
+    distil = DistilSettings(teacher=classifier_dir, temperature=2.0, alpha=1.0)
+    stages.train(recipe.model_copy(update={"distil": distil}))
+    result = json.loads((tmp_path / "c" / "result.json").read_text())
+    assert result["accuracy"] > 0.9  # from logits alone: alpha 1 leaves the labels out
+
+
+def test_balanced_classes_weigh_the_rare_one_more(encoder):
+    model = classifier.from_encoder(encoder, 2)
+    model.eval()
+    data = toy()
+    data.labels[:] = [0] * 60 + [1] * 4
+    plain, balanced = (FitSettings(balance_classes=choice) for choice in (False, True))
+    gradients = []
+    for settings in (plain, balanced):
+        import paddle
+
+        batch = {k: paddle.to_tensor(v) for k, v in data.take(np.arange(64)).items()}
+        backward_of(model, settings, data)(batch)
+        gradients.append(model.classifier.bias.grad.numpy().copy())
+        model.clear_gradients()
+    assert abs(gradients[1][1]) < abs(gradients[0][1])
+
+
+@pytest.mark.parametrize("architecture", ["RobertaModel", "BertModel", "ErnieModel"])
+def test_other_families_classify_and_load_again(architecture, tmp_path, new_encoder):
+    import paddle
+
+    encoder = new_encoder(tmp_path / "e", architecture)
+    model = classifier.from_encoder(encoder, 3)
+    model.eval()
+    classifier.save(model, tmp_path / "c", ["a", "b", "c"], encoder / "vocab.txt", {})
+    again = classifier.load(tmp_path / "c").model
+    again.eval()
+    ids = paddle.to_tensor([[2, 7, 8, 3], [2, 9, 3, 0]])
+    types = paddle.zeros_like(ids)
+    np.testing.assert_array_equal(again(ids, types).numpy(), model(ids, types).numpy())
+
+
+def test_damaged_weights_are_a_users_error(tmp_path, classifier_dir):
+    shutil.copytree(classifier_dir, tmp_path / "c")
+    path = tmp_path / "c" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged"):
+        classifier.load(tmp_path / "c")
+
+
+def test_a_pickle_is_refused(tmp_path, classifier_dir):
+    shutil.copytree(classifier_dir, tmp_path / "c")
+    (tmp_path / "c" / "model.safetensors").rename(tmp_path / "c" / "model_state.pdparams")
+    with pytest.raises(UserError, match=r"model_state\.pdparams"):
+        classifier.load(tmp_path / "c")
+
+
+def test_an_encoder_that_is_not_there_is_told_how_to_get(tmp_path, task):
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder="roberta-wwm-ext-large", task=task)
+    with pytest.raises(UserError, match="hfl/chinese-roberta-wwm-ext-large"):
+        stages.train(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", r"vocab\.txt is not the student's"),
+        ("labels.json", '["a", "b"]', r"its labels are \['a', 'b'\]"),
+    ],
+)
+def test_a_teacher_must_read_and_say_the_same(
+    name, content, message, tmp_path, encoder, task, classifier_dir
+):
+    shutil.copytree(classifier_dir, tmp_path / "teacher")
+    (tmp_path / "teacher" / name).write_text(content)
+    distil = DistilSettings(teacher=tmp_path / "teacher")
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, distil=distil)
+    with pytest.raises(UserError, match=message):
+        stages.train(recipe)

@@ -1,0 +1,78 @@
+"""Every way of running the teacher gives its numbers, or says how far off they are."""
+
+import numpy as np
+import paddle
+import pytest
+
+from pretrain.encoders.load import load_encoder
+from pretrain.encoders.teacher_engine import open_engine, relation_error
+from tests.pretrain import tiny
+
+KINDS = ("dynamic", "static", "onnx", "onnx_int8")
+
+
+def batch(rows=8, length=12):
+    random = np.random.default_rng(0)
+    ids = random.integers(5, len(tiny.TOKENS), (rows, length))
+    mask = (np.arange(length) < random.integers(3, length + 1, (rows, 1))).astype(np.int64)
+    return ids * mask, mask
+
+
+def states_of_whole_encoder(encoder, ids, mask, layer):
+    """Hidden states from PaddleNLP's own forward, projected by hand."""
+    out = encoder(
+        paddle.to_tensor(ids),
+        attention_mask=paddle.to_tensor(mask),
+        output_hidden_states=True,
+        return_dict=True,
+    )
+    below, after = out.hidden_states[layer - 1], out.hidden_states[layer]
+    attention = encoder.encoder.layers[layer - 1].self_attn
+    return [*(getattr(attention, f"{x}_proj")(below) for x in "qkv"), after]
+
+
+@pytest.fixture(scope="module", params=["Bert", "Roberta", "Ernie"])
+def teacher(request, tmp_path_factory):
+    return load_encoder(
+        tiny.make_teacher(tmp_path_factory.mktemp(request.param) / "teacher", request.param)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_engines_give_the_states_of_paddlenlps_forward(teacher, kind):
+    ids, mask = batch()
+    wanted = states_of_whole_encoder(teacher, ids, mask, layer=2)
+    found = open_engine(kind, teacher, 2, with_hidden=True)(ids, mask)
+    tolerance = 0.2 if kind == "onnx_int8" else 1e-5
+    for x, y in zip(found, wanted, strict=True):
+        real = mask[..., None] * abs(x.numpy() - y.numpy())
+        assert real.max() < tolerance * abs(y.numpy()).max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_engine_takes_batches_of_any_shape(teacher, kind):
+    engine = open_engine(kind, teacher, 3, with_hidden=False)
+    for rows, length in ((1, 5), (3, 24), (8, 7)):
+        assert [x.shape for x in engine(*batch(rows, length))] == [[rows, length, 24]] * 3
+
+
+def test_the_error_of_an_engine_is_in_the_unit_of_the_loss(teacher):
+    ids, mask = batch()
+    exact, onnx, int8 = (open_engine(k, teacher, 2, False)(ids, mask) for k in KINDS[1:])
+    settings = {"heads": 4, "group_size": 4, "alpha": 0.0, "beta": 0.5}
+    assert relation_error(exact, exact, mask, **settings) == 0
+    assert relation_error(exact, onnx, mask, **settings) < 1e-6
+    assert 1e-7 < relation_error(exact, int8, mask, **settings) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["onnx", "onnx_int8"])
+def test_relu_has_an_onnx_form(kind):
+    from pretrain.encoders.load import build_encoder
+
+    config = {"architectures": ["BertModel"], "vocab_size": 64, **tiny.sizes(2, 16, "relu")}
+    encoder = build_encoder(config)
+    ids, mask = batch()
+    (wanted, *_), (found, *_) = (
+        open_engine(x, encoder, 2, False)(ids, mask) for x in ("dynamic", kind)
+    )
+    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=0.01)

@@ -1,0 +1,165 @@
+"""A release is what stock PaddleNLP reads, with the weights of the checkpoint."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.base.files import sha256
+from data_pipeline.base.recipes import check
+from data_pipeline.loading.order import World
+from data_pipeline.shards.format import Manifest
+from pretrain import __main__ as command
+from pretrain import mlm, run
+from pretrain.encoders import weights
+from pretrain.encoders.load import load_encoder
+from pretrain.recipe import DistillRecipe, MaskedLMRecipe
+from pretrain.release.write import release
+from pretrain.training import loop as train
+from tests.pretrain import tiny
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_root, tmp_path_factory):
+    """A finished run of 4 steps and its recipe."""
+    output = tmp_path_factory.mktemp("release") / "run"
+    values = tiny.distill_values(tiny_root, output, **{"optimizer.total_steps": 4})
+    recipe = check(DistillRecipe, values, "test")
+    manifest = Manifest.read(recipe.data.shards)
+    assert train.fit(run.build(recipe, manifest), recipe, manifest, World()) == 0
+    return recipe
+
+
+def test_stock_paddlenlp_reads_it(trained, tmp_path):
+    from paddlenlp.transformers import PPMiniLMForSequenceClassification, PPMiniLMModel
+
+    output = tmp_path / "ppminilm-2l-16h"
+    release(trained.output_dir, output)
+    encoder = PPMiniLMModel.from_pretrained(str(output))
+    classifier = PPMiniLMForSequenceClassification.from_pretrained(str(output), num_classes=3)
+    stored = weights.read(output)
+    for name, value in encoder.state_dict().items():
+        assert (value.numpy() == stored[name]).all(), name
+        assert (classifier.ppminilm.state_dict()[name].numpy() == stored[name]).all(), name
+    checkpoint = weights.read(trained.output_dir / "checkpoints" / "step-4" / "model.safetensors")
+    assert (checkpoint["encoder.embeddings.word_embeddings.weight"] == stored[
+        "embeddings.word_embeddings.weight"]).all()  # fmt: skip
+
+
+def test_it_needs_nothing_but_the_run(tiny_root, tmp_path):
+    import shutil
+
+    for name in ("shards", "teacher"):
+        shutil.copytree(tiny_root / name, tmp_path / name)
+    changes = {f"student.{name}": value for name, value in tiny.sizes(2, 24).items()}
+    changes |= {"optimizer.total_steps": 3, "student.from_teacher_layers": [1, 3]}
+    recipe = check(DistillRecipe, tiny.distill_values(tmp_path, tmp_path / "run", **changes), "x")
+    manifest = Manifest.read(recipe.data.shards)
+    objective = run.build(recipe, manifest)
+    before = {name: value.numpy().copy() for name, value in objective.encoder.state_dict().items()}
+    assert train.fit(objective, recipe, manifest, World()) == 0
+    release(recipe.output_dir, tmp_path / "scratch", untrained=True)
+    for name in ("shards", "teacher"):
+        shutil.rmtree(tmp_path / name)
+    release(recipe.output_dir, tmp_path / "out")
+    for directory, expected in (
+        ("scratch", before),
+        ("out", {n: v.numpy() for n, v in objective.encoder.state_dict().items()}),
+    ):
+        for name, value in weights.read(tmp_path / directory).items():
+            assert (value == expected[name]).all(), (directory, name)
+
+
+def test_release_json_and_the_card_say_what_it_is(trained, tmp_path):
+    facts = release(trained.output_dir, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "release.json").read_text()) == facts
+    for name, digest in facts["sha256"].items():
+        assert sha256(tmp_path / "out" / name) == digest
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for part in (
+        "4 of 4",
+        facts["data_fingerprint"],
+        "encoder.layers.1.linear1.weight",
+        "heads: 4",
+    ):
+        assert part in card
+    assert "encoder.layers.0.linear1.weight" not in card
+
+
+def test_with_relation_h_the_pooler_alone_is_untrained_and_the_card_says_so(tiny_root, tmp_path):
+    from paddlenlp.transformers import PPMiniLMModel
+
+    changes = {"optimizer.total_steps": 3, "relations.hidden": 0.5}
+    recipe = check(DistillRecipe, tiny.distill_values(tiny_root, tmp_path / "run", **changes), "x")
+    manifest = Manifest.read(recipe.data.shards)
+    assert train.fit(run.build(recipe, manifest), recipe, manifest, World()) == 0
+    facts = release(recipe.output_dir, tmp_path / "out")
+    assert facts["untrained_weights"] == ["pooler.dense.weight", "pooler.dense.bias"]
+    assert facts["metrics"]["loss/h"] > 0
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "The pooler starts as the identity" in card
+    assert "- `encoder.layers" not in card
+    one, other = (
+        release(recipe.output_dir, tmp_path / str(untrained), untrained)
+        and weights.read(tmp_path / str(untrained))
+        for untrained in (False, True)
+    )
+    for name in one:  # every weight but the pooler's has moved
+        assert (one[name] == other[name]).all() == name.startswith("pooler."), name
+    pooler = PPMiniLMModel.from_pretrained(str(tmp_path / "out")).pooler.dense.weight.numpy()
+    assert (pooler == np.eye(16)).all()
+
+
+def test_the_never_distilled_student_is_another_one(trained, tmp_path):
+    one, other = (
+        weights.read(tmp_path / name)["encoder.layers.0.linear1.weight"]
+        for name, untrained in (("trained", False), ("scratch", True))
+        if release(trained.output_dir, tmp_path / name, untrained)
+    )
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() > 1e-3
+    again = release(trained.output_dir, tmp_path / "again", untrained=True)
+    assert again["steps"] == 0
+    assert (weights.read(tmp_path / "again")["encoder.layers.0.linear1.weight"] == other).all()
+
+
+def test_a_run_without_a_checkpoint_is_refused(trained, tmp_path):
+    from data_pipeline.base import recipes
+
+    recipes.save(trained, tmp_path / "recipe.resolved.yaml")
+    with pytest.raises(UserError, match="no complete checkpoint"):
+        release(tmp_path, tmp_path / "out")
+    assert command.main(["release", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+
+
+def test_masked_lm_makes_a_teacher(tiny_root, tmp_path):
+    values = {
+        "output_dir": str(tmp_path / "run"),
+        "model_dir": str(tmp_path / "model"),
+        "data": {"shards": str(tiny_root / "shards")},
+        "batch": {"global_batch_size": 16, "relation_group_size": 4},
+        "encoder": tiny.sizes(2, 16),
+        "optimizer": {"learning_rate": 0.01, "warmup_steps": 2, "total_steps": 4},
+        "monitor": {"log_every_steps": 1},
+    }
+    recipe = check(MaskedLMRecipe, values, "test")
+    assert mlm.train(recipe) == 0
+    encoder = load_encoder(tmp_path / "model")
+    assert encoder.config.num_hidden_layers == 2
+    assert (tmp_path / "model" / "vocab.txt").read_text(encoding="utf-8").split() == tiny.TOKENS
+    assert mlm.is_finished(recipe)
+
+
+def test_the_published_student_has_59_7_million_weights():
+    from data_pipeline.base import recipes
+    from pretrain.encoders.student import build_student, parameters
+
+    path = tiny.ROOT / "launch" / "recipes" / "ppminilm-6l-768h" / "distill.yaml"
+    recipe = recipes.load(DistillRecipe, path)
+    vocabulary = type("Vocabulary", (), {"vocab_size": 21128, "special_ids": {"pad": 0}})
+    assert parameters(build_student(recipe.student, vocabulary)) / 1e6 == pytest.approx(
+        59.7, abs=0.1
+    )
+    assert (recipe.teacher.layer, recipe.student.layer, recipe.relations.heads) == (20, 6, 64)
+    assert (recipe.relations.alpha, recipe.relations.beta, recipe.relations.hidden) == (0, 1, 0)

@@ -1,0 +1,63 @@
+"""A process that hangs ends, with its stacks and those of its neighbours."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+
+from pretrain.training.hang import HUNG
+from tests.pretrain.tiny import ROOT
+
+
+def start(body, *words):
+    program = "import sys, threading, time\nfrom pretrain.training.hang import HangWatch\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", program + textwrap.dedent(body), *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_hang_ends_with_the_stacks_of_all():
+    neighbour = start(
+        """
+        def standing_still():
+            print("ready", flush=True)
+            threading.Event().wait()
+        with HangWatch(600, 1, []):
+            standing_still()
+        """
+    )
+    assert neighbour.stdout.readline() == "ready\n"
+    neighbour.send_signal(signal.SIGSTOP)
+    hung = start(
+        """
+        def waiting_for_the_other():
+            threading.Event().wait()
+        with HangWatch(0.5, 0, [int(sys.argv[1])]):
+            waiting_for_the_other()
+        """,
+        str(neighbour.pid),
+    )
+    said = hung.communicate(timeout=60)[1]
+    assert hung.returncode == HUNG
+    assert "rank 0: a step has taken longer than 0.5 s (safety.hang_seconds)" in said
+    assert "waiting_for_the_other" in said
+    neighbour.kill()
+    assert "standing_still" in neighbour.communicate(timeout=60)[1]
+
+
+def test_steps_that_take_their_time_are_left_alone():
+    alive = start(
+        """
+        with HangWatch(1.0, 0, []) as watch:
+            for _ in range(15):
+                watch.touch()
+                time.sleep(0.1)
+        time.sleep(1.2)  # nothing is watched any more
+        """
+    )
+    assert alive.communicate(timeout=60)[1] == ""
+    assert alive.returncode == 0

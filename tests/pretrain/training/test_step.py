@@ -1,0 +1,152 @@
+"""One step: accumulation, the share of a rank, randomness by place, steps that are skipped."""
+
+import contextlib
+
+import numpy as np
+import paddle
+import pytest
+
+from data_pipeline.base.recipes import check
+from data_pipeline.loading.loader import Loader
+from data_pipeline.loading.order import OrderSettings, World
+from data_pipeline.shards.format import Manifest
+from pretrain import run
+from pretrain.recipe import DistillRecipe
+from pretrain.training import optimizer as optimize
+from pretrain.training.step import Clock, Trainer, seed_of, train_step
+from tests.pretrain import tiny
+
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
+
+
+class Setup:
+    """A trainer of the tiny recipe whose optimiser notes the gradients that reach it."""
+
+    def __init__(self, root, rank=0, world_size=1, micro=1, dropout=0.0, clip=None, model=None):
+        changes = {"student.hidden_dropout_prob": dropout}
+        changes |= {"optimizer.clip.by": clip} if clip else {}
+        values = tiny.distill_values(root, root / "unused", **changes)
+        self.recipe = check(DistillRecipe, values, "test")
+        objective = run.build(self.recipe, Manifest.read(self.recipe.data.shards))
+        self.adam = optimize.build_optimizer(objective, self.recipe.optimizer)
+        self.gradients, self.micro = {}, micro
+        self.world = World(rank, world_size)
+        parameters = self.adam._parameter_list
+        wrapped = model(objective) if model else objective
+        self.trainer = Trainer(
+            self.recipe, objective, wrapped, self.adam, parameters, rank, world_size
+        )
+        inner = self.adam.step
+
+        def step():
+            named = objective.named_parameters()
+            self.gradients = {n: p.grad.numpy().copy() for n, p in named if p.grad is not None}
+            inner()
+
+        self.adam.step = step
+
+    def go(self, scale=1.0, step=0):
+        settings = OrderSettings(
+            seed=3, relation_group_size=4, global_batch_size=16, window_samples=48, block_samples=8
+        )
+        loader = Loader(self.recipe.data.shards, settings, self.world, None, self.micro, workers=0)
+        return train_step(self.trainer, next(iter(loader)), step, 0.01, scale, Clock())
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_root):
+    """The step with the whole global batch in one micro-batch."""
+    setup = Setup(tiny_root, micro=4)
+    return setup, setup.go()
+
+
+@pytest.mark.parametrize("micro", [1, 2])
+def test_accumulated_gradients_are_those_of_the_large_batch(tiny_root, whole, micro):
+    setup = Setup(tiny_root, micro=micro)
+    result = setup.go()
+    assert setup.gradients.keys() == whole[0].gradients.keys()
+    for name, gradient in setup.gradients.items():
+        np.testing.assert_allclose(gradient, whole[0].gradients[name], **TOLERANCE, err_msg=name)
+    for name, value in result.terms.items():
+        assert float(value) == pytest.approx(float(whole[1].terms[name]), rel=1e-5), name
+    assert result.gradient_norm == pytest.approx(whole[1].gradient_norm, rel=1e-4)
+
+
+def test_the_mean_over_ranks_is_the_large_batch(tiny_root, whole):
+    shares = [Setup(tiny_root, rank, 2, clip="none") for rank in (0, 1)]
+    results = [share.go() for share in shares]
+    large = Setup(tiny_root, micro=4, clip="none")
+    large.go()
+    for name, gradient in large.gradients.items():
+        mean = np.mean([share.gradients[name] for share in shares], axis=0)
+        np.testing.assert_allclose(mean, gradient, **TOLERANCE, err_msg=name)
+    mean = np.mean([float(result.terms["total"]) for result in results])
+    assert mean == pytest.approx(float(whole[1].terms["total"]), rel=1e-5)
+
+
+def test_randomness_belongs_to_the_place_in_the_global_batch(tiny_root):
+    """Dropout is on; the losses of two ranks are still those of one."""
+    one = Setup(tiny_root, dropout=0.3)
+    losses = [Setup(tiny_root, rank, 2, dropout=0.3).go() for rank in (0, 1)]
+    mean = np.mean([float(result.terms["total"]) for result in losses])
+    assert mean == pytest.approx(float(one.go().terms["total"]), rel=1e-5)
+    assert Setup(tiny_root, dropout=0.3).go(step=1).gradient_norm != pytest.approx(
+        Setup(tiny_root, dropout=0.3).go(step=0).gradient_norm, rel=1e-3
+    )
+
+
+def test_every_micro_batch_of_a_run_has_a_seed_of_its_own():
+    seeds = {seed_of(7, step, place) for step in range(40) for place in range(25)}
+    assert len(seeds) == 1000
+    assert seed_of(7, 3, 2) != seed_of(8, 3, 2)
+
+
+def test_gradients_are_exchanged_once_a_step(tiny_root):
+    exchanged = []
+
+    class Wrapped:
+        """What Fleet's wrapper does: backward exchanges unless inside no_sync."""
+
+        def __init__(self, objective):
+            self.objective, self.synced = objective, True
+
+        @contextlib.contextmanager
+        def no_sync(self):
+            self.synced = False
+            yield
+            self.synced = True
+
+        def __call__(self, *inputs):
+            exchanged.append(self.synced)
+            return self.objective(*inputs)
+
+    Setup(tiny_root, model=Wrapped).go()
+    assert exchanged == [False, False, False, True]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_touches_neither_weights_nor_moments(tiny_root, bad):
+    setup = Setup(tiny_root)
+    setup.go()
+
+    def everything():
+        state = {**setup.trainer.objective.state_dict(), **setup.adam.state_dict()}
+        return {n: v.numpy().copy() for n, v in state.items() if isinstance(v, paddle.Tensor)}
+
+    before, rate = everything(), setup.adam.get_lr()
+    forward = setup.trainer.objective.forward
+    setup.trainer.objective.forward = lambda *inputs: forward(*inputs) * bad
+    assert not setup.go(step=1).finite
+    after = everything()
+    assert setup.adam.get_lr() == rate
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value, err_msg=name)
+    setup.trainer.objective.forward = forward
+    assert setup.go(step=1).finite  # nothing of it is left in the gradients
+
+
+def test_a_loss_scale_is_taken_out_again(tiny_root, whole):
+    setup = Setup(tiny_root, micro=4)
+    assert setup.go(scale=1024.0).gradient_norm == whole[1].gradient_norm  # a power of 2
+    for name, gradient in setup.gradients.items():
+        np.testing.assert_array_equal(gradient, whole[0].gradients[name], err_msg=name)
