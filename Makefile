@@ -1,4 +1,4 @@
-# make demo: the whole road on packaged text, two Fleet ranks on CPU.   make test: lint, then the tests.
+# make demo: all stages on packaged text, two Fleet ranks on the CPU.   make test: lint, then the tests.
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, help="write figures, settings and raw repeats here")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--large-mb", type=int, default=1000, help="size of the large corpus")
+    parser.add_argument("--large_mb", type=int, default=1000, help="size of the large corpus")
     parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
     arguments = parser.parse_args(argv)
     with contextlib.ExitStack() as stack:

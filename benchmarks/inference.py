@@ -75,7 +75,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument(
-        "--layers-scale", type=int, default=1, help="divide layer counts by this, for a quick try"
+        "--layers_scale", type=int, default=1, help="divide layer counts by this, for a quick try"
     )
     return parser.parse_args(argv)
 

@@ -46,11 +46,11 @@ def stages(argv: list[str]) -> int:
     parser.add_argument("--again", metavar="STAGE", help="run this stage even if it has finished")
     parser.add_argument("--json", action="store_true", help="print the record as JSON at the end")
     options = parser.parse_args(argv)
-    from launch.stages import Stages, ending, run
+    from launch.stages import StageList, execute, summary
 
-    road = recipes.load(Stages, options.file)
-    record = run(road, again=options.again)
-    print(json.dumps(record) if options.json else ending(road, record))
+    stage_list = recipes.load(StageList, options.file)
+    record = execute(stage_list, again=options.again)
+    print(json.dumps(record) if options.json else summary(stage_list, record))
     return 0
 
 

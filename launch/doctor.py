@@ -22,27 +22,27 @@ DISK_NEEDED_GB = 5
 
 @dataclass
 class Check:
-    """One thing tried: `words` say what was seen, or what went wrong."""
+    """One part that was tried; `message` says what was measured or what went wrong."""
 
     name: str
     ok: bool
-    words: str
+    message: str
 
 
 def versions() -> dict[str, str]:
     """Installed version of every direct requirement of this project; `missing` where none."""
-    found = {}
+    installed = {}
     for requirement in importlib.metadata.requires("ppminilm-fleet") or []:
         name = re.match(r"[A-Za-z0-9_.-]+", requirement).group()
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "missing"
-    return found
+            installed[name] = "missing"
+    return installed
 
 
 def machine() -> dict[str, str]:
-    """The machine in a few words."""
+    """Python, system, processor, memory and GPUs, one line each."""
     memory = psutil.virtual_memory()
     return {
         "python": platform.python_version(),
@@ -55,7 +55,7 @@ def machine() -> dict[str, str]:
 
 
 def checks(folder: Path) -> list[Check]:
-    """Try everything, quickest first. Each try is a process of its own with a time limit."""
+    """Try each part, quickest first. Each check is a separate process with a time limit."""
     return [
         disk(folder),
         probe("text and shards", "shards.py"),
@@ -69,10 +69,10 @@ def checks(folder: Path) -> list[Check]:
 def disk(folder: Path) -> Check:
     """Free space where runs are written."""
     free = shutil.disk_usage(folder).free / 1e9
-    words = f"{free:.0f} GB free in {folder.resolve()}"
+    message = f"{free:.0f} GB free in {folder.resolve()}"
     if free < DISK_NEEDED_GB:
-        return Check("disk", False, f"{words}; {DISK_NEEDED_GB} GB are needed for the demo")
-    return Check("disk", True, words)
+        return Check("disk", False, f"{message}; {DISK_NEEDED_GB} GB are needed for the demo")
+    return Check("disk", True, message)
 
 
 def probe(name: str, script: str) -> Check:
@@ -102,8 +102,8 @@ def _try(name: str, command: list[str], processes: int) -> Check:
         return Check(name, False, f"no answer in {PROBE_SECONDS} s")
     lines = [line for line in result.stdout.splitlines() if line.strip()]
     if result.returncode == 0:
-        spoken = [line for line in lines if not re.match(r"LAUNCH|\[|INFO|WARN", line)]
-        return Check(name, True, (spoken or lines or ["ran"])[-1])
+        printed = [line for line in lines if not re.match(r"LAUNCH|\[|INFO|WARN", line)]
+        return Check(name, True, (printed or lines or ["ran"])[-1])
     errors = [line for line in result.stderr.splitlines() if line.strip()] or lines
     return Check(name, False, f"exit code {result.returncode}: {' | '.join(errors[-3:])[:400]}")
 
@@ -120,9 +120,9 @@ def report(folder: Path) -> dict:
 
 
 def as_text(values: dict) -> str:
-    """The same for people."""
+    """The report as lines of text."""
     lines = [f"{key:<12} {value}" for key, value in values["machine"].items()]
     lines += ["", *(f"{name:<18} {version}" for name, version in values["versions"].items()), ""]
     for check in values["checks"]:
-        lines.append(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:<20} {check['words']}")
+        lines.append(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:<20} {check['message']}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The environment that a stage's processes run best in."""
+"""Environment variables for the processes of a stage."""
 
 import os
 import platform
@@ -30,23 +30,23 @@ def best_for_cpu(processes: int) -> dict[str, str]:
     Paddle's CPU build carries an Intel MKL that picks its slowest kernels on other vendors' chips;
     MKL_DEBUG_CPU_TYPE=5 asks for the AVX2 ones. What the user has already set is left alone.
     """
-    wanted = {"OMP_NUM_THREADS": str(max(1, cores() // max(1, processes)))}
+    variables = {"OMP_NUM_THREADS": str(max(1, cores() // max(1, processes)))}
     if cpu_vendor() == "AuthenticAMD" and platform.machine() == "x86_64":
-        wanted["MKL_DEBUG_CPU_TYPE"] = "5"
+        variables["MKL_DEBUG_CPU_TYPE"] = "5"
     # Without this, paddle2onnx's constant folding may install packages while it runs.
-    wanted["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
-    return _not_set(wanted)
+    variables["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
+    return _not_set(variables)
 
 
 def quiet() -> dict[str, str]:
-    """Variables that keep Paddle's launcher and libraries from talking over our own progress."""
+    """Variables that lower the log level of Paddle's launcher and libraries."""
     return _not_set(
         {"PADDLE_LOG_LEVEL": "ERROR", "GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"}
     )
 
 
-def _not_set(wanted: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in wanted.items() if key not in os.environ}
+def _not_set(variables: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in variables.items() if key not in os.environ}
 
 
 def gpus() -> list[str]:

@@ -23,12 +23,12 @@ from launch.environment import best_for_cpu, quiet
 
 
 class Stage(Recipe):
-    """One command of the road."""
+    """One command, and the file that shows that it has finished."""
 
     name: str
     """Short name, unique in the list."""
     about: str
-    """One line for people: what it does."""
+    """One line: what it does."""
     command: str
     """As typed in a shell, without shell features; a leading `python` is this interpreter."""
     makes: Path
@@ -37,11 +37,11 @@ class Stage(Recipe):
     """How many busy processes it runs side by side; decides threads per process."""
 
 
-class Stages(Recipe):
-    """The road: stages in order, and what to say at the end."""
+class StageList(Recipe):
+    """Stages in order, and what is printed after the last."""
 
     name: str
-    """What the road is called in messages."""
+    """The name in messages."""
     record: Path
     """JSON file that remembers which stages have finished, and how long each took."""
     stages: list[Stage] = Field(min_length=1)
@@ -52,32 +52,32 @@ class Stages(Recipe):
     """Commands worth typing next, printed at the end."""
 
 
-def run(road: Stages, again: str | None = None) -> dict:
+def execute(stage_list: StageList, again: str | None = None) -> dict:
     """Run every stage that is not finished; return the record. `again` names one to redo.
 
     Raises UserError when a stage fails, with its command and exit code.
     """
-    names = [stage.name for stage in road.stages]
+    names = [stage.name for stage in stage_list.stages]
     if again is not None and again not in names:
         raise UserError(f"no stage {again!r}; the stages are {', '.join(names)}")
-    record = _read_record(road.record)
-    before = ""
-    for number, stage in enumerate(road.stages, 1):
-        before = digest(stage, before)
-        title = f"[{number}/{len(road.stages)}] {stage.name}: {stage.about}"
-        if stage.name != again and is_finished(stage, before, record):
-            print(f"{title} (finished before, {record[stage.name]['seconds']:.0f} s)", flush=True)
+    record = _read_record(stage_list.record)
+    previous = ""
+    for number, stage in enumerate(stage_list.stages, 1):
+        previous = digest(stage, previous)
+        title = f"[{number}/{len(stage_list.stages)}] {stage.name}: {stage.about}"
+        if stage.name != again and is_finished(stage, previous, record):
+            print(f"{title} (finished earlier, {record[stage.name]['seconds']:.0f} s)", flush=True)
             continue
         print(f"\n{title}\n    $ {stage.command}", flush=True)
-        record[stage.name] = {"digest": before, "seconds": _run_one(stage), "at": _now()}
-        write_json(road.record, record)
+        record[stage.name] = {"digest": previous, "seconds": _execute(stage), "at": _now()}
+        write_json(stage_list.record, record)
         print(f"    done in {record[stage.name]['seconds']:.0f} s", flush=True)
     return record
 
 
-def digest(stage: Stage, before: str) -> str:
+def digest(stage: Stage, previous: str) -> str:
     """What decides a stage's result: its command, the recipe files it names, the stages before."""
-    hasher = hashlib.sha256(f"{before}\n{stage.command}\n".encode())
+    hasher = hashlib.sha256(f"{previous}\n{stage.command}\n".encode())
     for word in shlex.split(stage.command):
         if word.endswith((".yaml", ".yml")) and Path(word).is_file():
             hasher.update(Path(word).read_bytes())
@@ -89,26 +89,27 @@ def is_finished(stage: Stage, stage_digest: str, record: dict) -> bool:
     return record.get(stage.name, {}).get("digest") == stage_digest and stage.makes.exists()
 
 
-def ending(road: Stages, record: dict) -> str:
-    """The last words: how long, where things are, what to type next."""
-    seconds = sum(record[stage.name]["seconds"] for stage in road.stages)
-    width = max(len(label) for label in road.outcome)
+def summary(stage_list: StageList, record: dict) -> str:
+    """The text after the last stage: time taken, where the results are, what to type next."""
+    seconds = sum(record[stage.name]["seconds"] for stage in stage_list.stages)
+    width = max(len(label) for label in stage_list.outcome)
     lines = [
-        f"\n{road.name}: all {len(road.stages)} stages finished, {seconds / 60:.1f} min of work"
+        f"\n{stage_list.name}: all {len(stage_list.stages)} stages finished, "
+        f"{seconds / 60:.1f} min of work"
     ]
-    lines += [f"  {label:<{width}}  {value}" for label, value in road.outcome.items()]
-    if road.next:
-        lines += ["next:", *(f"  {command}" for command in road.next)]
+    lines += [f"  {label:<{width}}  {value}" for label, value in stage_list.outcome.items()]
+    if stage_list.next:
+        lines += ["next:", *(f"  {command}" for command in stage_list.next)]
     return "\n".join(lines)
 
 
-def _run_one(stage: Stage) -> float:
-    words = shlex.split(stage.command)
-    if words[0] == "python":
-        words[0] = sys.executable
+def _execute(stage: Stage) -> float:
+    command = shlex.split(stage.command)
+    if command[0] == "python":
+        command[0] = sys.executable
     environment = {**os.environ, **best_for_cpu(stage.processes), **quiet()}
-    began = time.monotonic()
-    process = subprocess.Popen(words, env=environment)
+    started = time.monotonic()
+    process = subprocess.Popen(command, env=environment)
     try:
         code = process.wait()
     except KeyboardInterrupt:
@@ -116,14 +117,14 @@ def _run_one(stage: Stage) -> float:
         raise
     if code != 0:
         raise UserError(
-            f"stage {stage.name!r} ended with exit code {code}; its words are above.\n"
-            f"  To try it alone: {stage.command}\n"
-            "  The same command as before goes on from here; finished stages are kept.",
+            f"stage {stage.name!r} ended with exit code {code}; its own messages are above.\n"
+            f"  To start it alone: {stage.command}\n"
+            "  Type the same command as before to continue; finished stages are not run again.",
             exit_code=code if 0 < code < 256 else 1,
         )
     if not stage.makes.exists():
-        raise UserError(f"stage {stage.name!r} ended well but did not leave {stage.makes}")
-    return time.monotonic() - began
+        raise UserError(f"stage {stage.name!r} ended with 0 but did not write {stage.makes}")
+    return time.monotonic() - started
 
 
 def _read_record(path: Path) -> dict:

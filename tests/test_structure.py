@@ -1,4 +1,4 @@
-"""The house rules that a program can check."""
+"""The rules of the repository that a program can check."""
 
 import ast
 from pathlib import Path

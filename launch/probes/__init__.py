@@ -1,4 +1,4 @@
-"""Small programs, each of which proves on this machine that one pinned part works.
+"""Small programs, each of which checks that one pinned dependency works on this machine.
 
-Each is run in a process of its own by `launch.doctor` and prints one line on success.
+`launch.doctor` runs each in a separate process; on success it prints one line.
 """
