@@ -13,9 +13,9 @@ from data_pipeline.building import dedup, plan, spill
 from data_pipeline.building.plan import Plan
 from data_pipeline.recipe import BuildRecipe
 from data_pipeline.shards import format as shards
-from data_pipeline.shards.format import Ragged
 from data_pipeline.text import packing, words
 from data_pipeline.text.encode import WordPieceEncoder
+from data_pipeline.text.samples import Ragged
 
 UNKNOWN_KEPT = 100
 COUNTERS = (

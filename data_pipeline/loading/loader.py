@@ -12,7 +12,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading import order
 from data_pipeline.loading.order import OrderSettings, State, World
-from data_pipeline.shards.format import Ragged, ShardReader
+from data_pipeline.shards.format import ShardReader
+from data_pipeline.text.samples import Ragged
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.progress import Progress
 from data_pipeline.shards import format as shards
-from data_pipeline.shards.format import Manifest, Ragged, ShardInfo
+from data_pipeline.shards.format import Manifest, ShardInfo
 from data_pipeline.text import vocab
+from data_pipeline.text.samples import Ragged
 
 
 def verify(directory: Path, *, quiet: bool = False) -> list[str]:

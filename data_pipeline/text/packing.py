@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_pipeline.shards.format import Ragged
+from data_pipeline.text.samples import Ragged
 
 
 def cuts(

@@ -8,9 +8,9 @@ from hypothesis import settings
 
 from data_pipeline.base.recipes import check
 from data_pipeline.recipe import BuildRecipe
-from data_pipeline.shards.format import Ragged
 from data_pipeline.sources import packaged
 from data_pipeline.text import vocab
+from data_pipeline.text.samples import Ragged
 
 # A busy machine is no failure, and every run tries the same examples.
 settings.register_profile("repeatable", deadline=None, derandomize=True)

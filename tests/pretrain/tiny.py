@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from data_pipeline.shards.format import Manifest, Ragged, shard_name, write_shard
+from data_pipeline.shards.format import Manifest, shard_name, write_shard
 from data_pipeline.text import vocab
+from data_pipeline.text.samples import Ragged
 
 ROOT = Path(__file__).parent.parent.parent
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(chr(0x4E00 + i) for i in range(59))]

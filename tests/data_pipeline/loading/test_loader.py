@@ -8,7 +8,8 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.loading import loader as loaders
 from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.order import OrderSettings, State, World
-from data_pipeline.shards.format import Ragged, ShardReader
+from data_pipeline.shards.format import ShardReader
+from data_pipeline.text.samples import Ragged
 
 SETTINGS = OrderSettings(seed=3, relation_group_size=4, global_batch_size=16, window_samples=64)
 

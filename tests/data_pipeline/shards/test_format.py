@@ -10,7 +10,8 @@ import pytest
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.shards import format as shards
-from data_pipeline.shards.format import Manifest, Ragged, ShardReader
+from data_pipeline.shards.format import Manifest, ShardReader
+from data_pipeline.text.samples import Ragged
 
 
 def same(a: Ragged, b: Ragged) -> bool:
