@@ -176,6 +176,9 @@ class QuantiseSettings(Recipe):
     """Examples in one of them."""
     per_channel: bool = True
     """A scale for every output column of a weight rather than one for the whole."""
+    weight_peak: Literal["auto", 127, 64] = "auto"
+    """Largest absolute INT8 weight. Processors without VNNI overflow above 64; `auto` is 127 where
+    this machine has such an instruction. A model for other processors needs 64."""
     allowed_drop: float | None = 1.0
     """Accuracy points that INT8 may lose on dev; a model that loses more is refused."""
 

@@ -1,12 +1,14 @@
 """What computes logits: ONNX Runtime, Paddle Inference, or the dynamic model; one interface."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.machine import int8_weight_peak
 
 INPUTS = ("input_ids", "token_type_ids")
 
@@ -35,7 +37,16 @@ def open_backend(directory: Path, threads: int = 2) -> Backend:
         from finetune.deploy.backend_paddle import DynamicBackend
 
         return DynamicBackend(directory)
-    name = read_deploy(directory)["backend"]
+    deploy = read_deploy(directory)
+    name = deploy["backend"]
+    if deploy.get("weight_peak", 0) > int8_weight_peak():
+        warnings.warn(
+            f"{directory}: its INT8 weights reach {deploy['weight_peak']}, and sums of their "
+            "products overflow on this processor (no VNNI); quantise it with "
+            f"quantise.weight_peak {int8_weight_peak()}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     if name == "onnxruntime":
         return OnnxBackend(directory / "model.onnx", threads)
     from finetune.deploy.backend_paddle import InferenceBackend

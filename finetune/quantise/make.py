@@ -8,6 +8,7 @@ import numpy as np
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
+from data_pipeline.base.machine import int8_weight_peak
 from finetune.deploy.backends import read_deploy
 from finetune.deploy.onnx_graph import Graph, fuse_attention, simplified
 from finetune.deploy.predict import Predictor
@@ -46,7 +47,11 @@ def make(recipe: QuantiseRecipe, directory: Path) -> None:
         }
     for name in ("vocab.txt", "labels.json"):
         shutil.copyfile(source / name, directory / name)
-    deploy = read_deploy(source) | {"precision": "int8", "mode": settings.mode}
+    deploy = read_deploy(source) | {
+        "precision": "int8",
+        "mode": settings.mode,
+        "weight_peak": weight_peak(settings),
+    }
     write_json(directory / "deploy.json", deploy)
     evidence["dev"] = gate(fp32, Predictor(directory), dev, settings, evidence["layer_errors"])
     write_json(directory / "deploy.json", deploy | evidence)
@@ -74,8 +79,9 @@ def quantise_file(
     fp32: Path, int8: Path, settings: QuantiseSettings, calibration: list[dict], source: Path
 ) -> None:
     """Write the INT8 graph of a (fused) FP32 graph in the way `settings` asks for."""
+    options = {"per_channel": settings.per_channel, "peak": weight_peak(settings)}
     if settings.mode == "dynamic":
-        onnx_int8.quantise_dynamic(fp32, int8, per_channel=settings.per_channel)
+        onnx_int8.quantise_dynamic(fp32, int8, **options)
         return
     graph = Graph(fp32)
     if settings.mode == "qat":
@@ -87,7 +93,12 @@ def quantise_file(
             name: ranges.range_of(one, settings.calibration, settings.percentile)
             for name, one in seen.items()
         }
-    onnx_int8.quantise_static(fp32, int8, found, per_channel=settings.per_channel)
+    onnx_int8.quantise_static(fp32, int8, found, **options)
+
+
+def weight_peak(settings: QuantiseSettings) -> int:
+    """Largest absolute INT8 weight that the settings ask for, on this machine."""
+    return int8_weight_peak() if settings.weight_peak == "auto" else settings.weight_peak
 
 
 def gate(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.base.machine import FULL_WEIGHT_PEAK
 from finetune.deploy.onnx_graph import Graph
 
 QUANTISED = ("MatMul",)
@@ -25,8 +26,13 @@ def products(graph: Graph) -> list:
     ]
 
 
-def quantise_dynamic(source: Path, output: Path, *, per_channel: bool = True) -> None:
-    """Weights beforehand, activation ranges at run time, by ONNX Runtime's quantiser."""
+def quantise_dynamic(
+    source: Path, output: Path, *, per_channel: bool = True, peak: int = FULL_WEIGHT_PEAK
+) -> None:
+    """Weights beforehand, activation ranges at run time, by ONNX Runtime's quantiser.
+
+    peak: largest absolute INT8 weight, 127 or 64 (see `data_pipeline.base.machine`).
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     level = logging.getLogger().level
@@ -38,6 +44,7 @@ def quantise_dynamic(source: Path, output: Path, *, per_channel: bool = True) ->
             op_types_to_quantize=[*QUANTISED, "Gather"],
             per_channel=per_channel,
             weight_type=QuantType.QInt8,
+            reduce_range=peak < FULL_WEIGHT_PEAK,
             nodes_to_quantize=_names(Graph(source)),
             extra_options={"MatMulConstBOnly": True},
         )
@@ -51,6 +58,7 @@ def quantise_static(
     ranges: dict[str, tuple[float, float]],
     *,
     per_channel: bool = True,
+    peak: int = FULL_WEIGHT_PEAK,
 ) -> None:
     """QuantizeLinear/DequantizeLinear pairs with fixed `ranges` (by name of the product's input).
 
@@ -76,11 +84,11 @@ def quantise_static(
                     "DequantizeLinear", [f"{name}.uint8", *parameters], [f"{name}.restored"]
                 )
             )
-        before.append(_dequantised_weight(graph, weight, axis=1 if per_channel else None))
+        before.append(_dequantised_weight(graph, weight, 1 if per_channel else None, peak))
         product.input[0], product.input[1] = f"{name}.restored", f"{weight}.restored"
     for node in _embeddings(graph):
         table = node.input[0]
-        after = _dequantised_weight(graph, table, axis=None)
+        after = _dequantised_weight(graph, table, None, FULL_WEIGHT_PEAK)
         after.input[0], after.output[0] = f"{node.output[0]}.int8", node.output[0]
         node.input[0], node.output[0] = f"{table}.int8", f"{node.output[0]}.int8"
         nodes.setdefault(f"after {node.output[0]}", []).append(after)
@@ -96,18 +104,20 @@ def activation_grid(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
 
 
-def weight_grid(weight: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """float32 scale ([columns] or []) and int8 values, symmetric in [-127, 127]."""
-    peak = np.abs(weight).max(axis=0 if axis == 1 else None)
-    scale = np.maximum(peak / 127, 1e-10).astype(np.float32)
-    return scale, np.clip(np.round(weight / scale), -127, 127).astype(np.int8)
+def weight_grid(
+    weight: np.ndarray, axis: int | None, peak: int = FULL_WEIGHT_PEAK
+) -> tuple[np.ndarray, np.ndarray]:
+    """float32 scale ([columns] or []) and int8 values, symmetric in [-peak, peak]."""
+    largest = np.abs(weight).max(axis=0 if axis == 1 else None)
+    scale = np.maximum(largest / peak, 1e-10).astype(np.float32)
+    return scale, np.clip(np.round(weight / scale), -peak, peak).astype(np.int8)
 
 
-def _dequantised_weight(graph: Graph, name: str, axis: int | None):
+def _dequantised_weight(graph: Graph, name: str, axis: int | None, peak: int):
     """Add a weight's int8 form; the node that turns it back."""
     from onnx import helper
 
-    scale, values = weight_grid(graph.value(name), axis)
+    scale, values = weight_grid(graph.value(name), axis, peak)
     inputs = [
         _add(graph, f"{name}.int8", values),
         _add(graph, f"{name}.scale", scale),

@@ -13,6 +13,7 @@ from paddle import nn
 from paddle.quantization.base_quanter import BaseQuanter
 from paddle.quantization.factory import QuanterFactory
 
+from data_pipeline.base.machine import int8_weight_peak
 from finetune.quantise.qat_scales import write_scales
 from finetune.recipes import QatRecipe
 from finetune.training import classifier
@@ -70,15 +71,16 @@ def learnt_scales(model) -> dict[str, tuple[np.ndarray, float]]:
 
 
 class ColumnAbsMaxLayer(BaseQuanter):
-    """Weight [inputs, outputs] rounded to 127 steps either side of 0, a scale per column."""
+    """Weight [inputs, outputs] rounded to as many steps either side of 0 as the INT8 file has on
+    this machine, with a scale per column."""
 
     def __init__(self, layer, bit_length: int = 8):
         super().__init__()
-        self._bits = bit_length
+        self._bits, self._peak = bit_length, int8_weight_peak()
 
     def forward(self, weight):
         """The rounded weight; its gradient is the weight's."""
-        step = weight.detach().abs().max(axis=0).clip(min=1e-8) / 127
+        step = weight.detach().abs().max(axis=0).clip(min=1e-8) / self._peak
         return weight + (paddle.round(weight / step) * step - weight).detach()
 
     def bit_length(self) -> int:

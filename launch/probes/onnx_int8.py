@@ -21,10 +21,15 @@ def main() -> None:
     import onnxruntime as ort
     from onnxruntime.quantization import quantize_dynamic
 
+    from data_pipeline.base.machine import FULL_WEIGHT_PEAK, int8_weight_peak
+
     with tempfile.TemporaryDirectory() as folder:
         prefix = str(Path(folder) / "linear")
         subprocess.run([sys.executable, __file__, prefix], check=True, stdout=subprocess.DEVNULL)
-        quantize_dynamic(f"{prefix}.onnx", f"{prefix}.int8.onnx", per_channel=True)
+        reduced = int8_weight_peak() < FULL_WEIGHT_PEAK
+        quantize_dynamic(
+            f"{prefix}.onnx", f"{prefix}.int8.onnx", per_channel=True, reduce_range=reduced
+        )
         x = np.random.default_rng(0).standard_normal((8, 64), dtype=np.float32)
         providers = ["CPUExecutionProvider"]
         full, small = (

@@ -9,6 +9,7 @@ import numpy as np
 from paddle import nn
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.machine import int8_weight_peak
 
 MICROSOFT = "com.microsoft"
 OPSET, MICROSOFT_OPSET, IR_VERSION = 17, 1, 8
@@ -37,12 +38,13 @@ class GraphWriter:
         return names[0] if outputs == 1 else names
 
     def linear(self, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
-        """x @ weight + bias; weight: [in, out]. INT8 weights have one scale a column."""
+        """x @ weight + bias; weight: [in, out]. INT8 weights have one scale per column."""
         if not self.int8:
             product = self.node("MatMul", [x, self.constant(weight)])
             return self.node("Add", [product, self.constant(bias)])
-        scale = np.maximum(np.abs(weight).max(axis=0) / 127, 1e-10).astype(np.float32)
-        values = np.clip(np.round(weight / scale), -127, 127).astype(np.int8)
+        peak = int8_weight_peak()
+        scale = np.maximum(np.abs(weight).max(axis=0) / peak, 1e-10).astype(np.float32)
+        values = np.clip(np.round(weight / scale), -peak, peak).astype(np.int8)
         arrays = (values, scale, np.zeros(len(scale), np.int8), bias)
         names = [self.constant(array) for array in arrays]
         return self.node("DynamicQuantizeMatMul", [x, *names], domain=MICROSOFT)

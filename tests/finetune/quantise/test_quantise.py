@@ -7,9 +7,11 @@ import numpy as np
 import paddle
 import pytest
 
+from data_pipeline.base import machine
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from finetune import stages
+from finetune.deploy.backends import open_backend
 from finetune.deploy.onnx_graph import Graph
 from finetune.quantise import onnx_int8, proof, ranges
 from finetune.quantise.make import fuse
@@ -126,6 +128,27 @@ def test_per_channel_weights_are_nearer():
         assert values.dtype == np.int8
         errors.append(np.abs(values * scale - weight).mean())
     assert errors[0] < errors[1] / 3
+
+
+def test_weights_stay_within_the_peak_asked_for(tmp_path, onnx_dir, task, monkeypatch):
+    made = quantised(tmp_path / "small", onnx_dir, task, mode="static", weight_peak=64)
+    graph = Graph(made / "model.onnx")
+    weights = [
+        graph.value(node.input[0])
+        for node in graph.model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0].endswith(".int8")
+        if len(node.attribute)  # per column: products, not embeddings
+    ]
+    assert len(weights) == PRODUCTS
+    assert {int(np.abs(weight).max()) for weight in weights} == {64}
+    assert json.loads((made / "deploy.json").read_text())["weight_peak"] == 64
+
+
+def test_a_model_whose_sums_would_overflow_here_is_warned_of(tmp_path, onnx_dir, task, monkeypatch):
+    made = quantised(tmp_path / "full", onnx_dir, task, mode="static", weight_peak=127)
+    monkeypatch.setattr(machine, "_cpu_flags", lambda: {"avx2"})
+    with pytest.warns(RuntimeWarning, match=r"full: its INT8 weights reach 127.*weight_peak 64"):
+        open_backend(made)
 
 
 def seen(values: np.ndarray, peaks=None) -> ranges.Seen:
