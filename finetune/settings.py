@@ -6,42 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from data_pipeline.base.recipes import Recipe
-
-
-class TaskSettings(Recipe):
-    """Which task, and where its files are."""
-
-    name: Literal[
-        "inews",
-        "reviews",
-        "afqmc",
-        "tnews",
-        "iflytek",
-        "cmnli",
-        "ocnli",
-        "cluewsc2020",
-        "csl",
-        "file",
-    ]
-    """`inews` and `reviews` come with packages; `file` is a user's own data; the rest are CLUE."""
-    directory: Path | None = None
-    """CLUE: the unpacked folder of the task (train.json, dev.json, test.json)."""
-    fields: Literal["title", "title_body"] = "title"
-    """iNEWS: classify the title alone, or the title with the body as its pair."""
-    train: Path | None = None
-    """`file`: training data, .tsv, .csv or .jsonl."""
-    dev: Path | None = None
-    """`file`: data on which the best checkpoint is chosen."""
-    test: Path | None = None
-    """`file`: data that is only reported on; without it, dev is reported on."""
-    text: str = "text"
-    """`file`: name of the column with the (first) sentence."""
-    pair: str | None = None
-    """`file`: name of the column with the second sentence, if there is one."""
-    label: str = "label"
-    """`file`: name of the column with the label."""
-    train_limit: int | None = None
-    """Use only the first so many training examples (a quick try)."""
+from finetune.tasks.settings import TaskSettings  # noqa: F401  imported from here too
 
 
 class FitSettings(Recipe):

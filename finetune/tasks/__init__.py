@@ -1,6 +1,6 @@
-"""What is to be learnt: labelled sentences or pairs, from CLUE, a package or a file."""
+"""Tasks: labelled texts, pairs and entities, from installed packages, CLUE and a user's files."""
 
-from finetune.tasks.base import SPLITS, Example, Task
+from finetune.tasks.base import SPLITS, Example, Span, Task
 from finetune.tasks.registry import open_task
 
-__all__ = ["SPLITS", "Example", "Task", "open_task"]
+__all__ = ["SPLITS", "Example", "Span", "Task", "open_task"]

@@ -1,38 +1,56 @@
-"""The one shape that every classification task has once it is read."""
+"""The one shape that every task has once it is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from data_pipeline.base.errors import UserError
 
 SPLITS = ("train", "dev", "test")
+Kind = Literal["classification", "tokens"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Characters `start` to `end` (excluded) of a text, and what they are: "PER", "LOC", ..."""
+
+    start: int
+    end: int
+    label: str
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sentence or pair; `label` indexes `Task.labels` and is None where none is known."""
+    """One text or pair.
+
+    `label` indexes `Task.labels` and is None where it is unknown. In a task of kind "tokens",
+    `spans` holds what is to be found in the text instead, in order and without overlap.
+    """
 
     text: str
     pair: str | None = None
     label: int | None = None
+    spans: tuple[Span, ...] | None = None
 
 
 @dataclass
 class Task:
-    """A classification task; splits are read when they are first asked for.
+    """A task; splits are read when they are first asked for.
 
     `read(split)` returns the examples of "train", "dev" or "test", or None when the task has no
-    such split with labels.
+    such split with labels. `kind` is "classification" (one label a text) or "tokens" (one label a
+    token; `labels` are then BIO labels, as `bio.labels_of` makes them).
     """
 
     name: str
     labels: list[str]
     read: Callable[[str], list[Example] | None]
     max_length: int = 128
+    kind: Kind = "classification"
     _splits: dict[str, list[Example] | None] = field(default_factory=dict)
 
     def has(self, split: str) -> bool:
-        """Is the split there, with labels?"""
+        """Whether the split exists, with labels."""
         return self._get(split) is not None
 
     def split(self, name: str) -> list[Example]:
@@ -42,9 +60,14 @@ class Task:
             raise UserError(f"task {self.name}: no labelled {name} examples")
         return examples
 
+    @property
+    def held_out_split(self) -> str:
+        """The split that a finished model is reported on: test where it has labels, else dev."""
+        return "test" if self.has("test") else "dev"
+
     def held_out(self) -> list[Example]:
-        """What a finished model is judged by: test where it has labels, else dev (as CLUE does)."""
-        return self.split("test" if self.has("test") else "dev")
+        """The examples of `held_out_split`."""
+        return self.split(self.held_out_split)
 
     def _get(self, name: str) -> list[Example] | None:
         if name not in SPLITS:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from data_pipeline.base.errors import UserError
 from finetune.tasks.base import Example, Task
-from finetune.tasks.own import records
+from finetune.tasks.files import records
+from finetune.tasks.settings import TaskSettings
 
 HOME = "https://github.com/CLUEbenchmark/CLUE"
 
@@ -69,12 +70,11 @@ FORMATS = {
 TRAIN_FILES = ("train.json", "train.50k.json")  # OCNLI names its training sets by their size
 
 
-def clue(name: str, directory: Path | None) -> Task:
-    """The task `name` from the unpacked official folder `directory`."""
-    form = FORMATS[name]
+def open_clue(settings: TaskSettings) -> Task:
+    """The task `settings.name` from its unpacked official folder, `settings.directory`."""
+    name, directory, form = settings.name, settings.directory, FORMATS[settings.name]
     if directory is None or not Path(directory).is_dir():
         raise UserError(_missing(name, directory, "the folder"))
-    directory = Path(directory)
     labels = form.labels or _labels_of(directory, name, form)
     index = {label: number for number, label in enumerate(labels)}
 

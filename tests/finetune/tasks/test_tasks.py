@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.base.errors import UserError
-from finetune.settings import TaskSettings
-from finetune.tasks import Example, open_task
+from finetune.tasks import Example, Task, open_task
 from finetune.tasks.clue import mark_spans
+from finetune.tasks.registry import TASKS
+from finetune.tasks.settings import TaskSettings
 
 CLUE = Path(__file__).parent / "clue"  # two records of each task, as its official files hold them
 EXPECTED = {
@@ -173,3 +174,42 @@ def test_own_jsonl_with_a_broken_line(tmp_path):
     path.write_text('{"text": "天", "label": "x"}\n{"text": \n')
     with pytest.raises(UserError, match="line 2: not JSON"):
         open_task(TaskSettings(name="file", train=path, dev=path))
+
+
+def test_a_tab_in_a_tsv_text_is_named_with_its_line(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tlabel\n天\tx\n地\t下\ty\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"a\.tsv, line 3: 1 more field\(s\) than the header"):
+        open_task(TaskSettings(name="file", train=path, dev=path))
+
+
+def test_reviews_500_is_a_balanced_part_of_reviews():
+    small, whole = (open_task(TaskSettings(name=name)) for name in ("reviews_500", "reviews"))
+    train = small.split("train")
+    assert [sum(e.label == label for e in train) for label in (0, 1)] == [250, 250]
+    assert set(train) <= set(whole.split("train"))
+    for split in ("dev", "test"):
+        assert small.split(split) == whole.split(split)
+
+
+def test_names_come_from_the_table():
+    with pytest.raises(ValueError, match=r"did you mean 'people_daily_ner'\?"):
+        TaskSettings(name="people_daily_nre")
+    for name in TASKS:
+        assert TaskSettings(name=name).name == name
+
+
+def weather(settings: TaskSettings) -> Task:
+    return Task("weather", ["dry", "wet"], lambda split: [Example("雨", None, 1)])
+
+
+def test_a_function_of_the_users_is_a_task_too(monkeypatch):
+    import sys
+    import types
+
+    module = types.ModuleType("users_tasks")
+    module.weather = weather
+    monkeypatch.setitem(sys.modules, "users_tasks", module)
+    assert open_task(TaskSettings(name="users_tasks:weather")).split("dev")[0].text == "雨"
+    with pytest.raises(UserError, match="users_tasks:rain: cannot be imported"):
+        open_task(TaskSettings(name="users_tasks:rain"))

@@ -1,19 +1,20 @@
-"""A user's own labelled file: .tsv, .csv (with a header) or .jsonl, columns by name."""
+"""A user's labelled file: .tsv, .csv (with a header) or .jsonl, columns by name."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipeline.base.errors import UserError
-from finetune.settings import TaskSettings
 from finetune.tasks.base import Example, Task
+from finetune.tasks.settings import TaskSettings
 
-DELIMITERS = {".tsv": "\t", ".csv": ","}
+DELIMITERS = (".tsv", ".csv")
 csv.field_size_limit(16 << 20)  # the module's default of 128 kB is less than one long article
 
 
-def own_file(settings: TaskSettings) -> Task:
+def labelled_file(settings: TaskSettings) -> Task:
     """A task from `settings.train/dev/test`; labels are those of train, in sorted order."""
     if settings.train is None:
         raise UserError("task.train: missing; a task of name 'file' reads its training data there")
@@ -66,14 +67,43 @@ def records(path: Path) -> Iterator[dict]:
     path = Path(path)
     if path.suffix not in (*DELIMITERS, ".jsonl", ".json"):
         raise UserError(f"{path}: data is a .tsv, .csv or .jsonl file")
+    with _opened(path) as file:
+        if path.suffix not in DELIMITERS:
+            yield from json_lines(file, path)
+        elif path.suffix == ".csv":
+            yield from csv.DictReader(file)
+        else:
+            yield from tab_separated(file, path)
+
+
+def tab_separated(file, path: Path) -> Iterator[dict]:
+    """Rows of a .tsv, which has no quoting: a lone quotation mark is just a character.
+
+    UserError names the line that has more fields than the header, as a tab in a text makes them.
+    """
+    reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="")
+    for record in reader:
+        if record.get(""):
+            raise UserError(
+                f"{path}, line {reader.line_num}: {len(record[''])} more field(s) than the header "
+                f"has names; is there a tab in the text?"
+            )
+        yield record
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line without its end) of a UTF-8 file."""
+    with _opened(Path(path)) as file:
+        for number, line in enumerate(file, 1):
+            yield number, line.rstrip("\r\n")
+
+
+@contextlib.contextmanager
+def _opened(path: Path):
+    """The file, open as text; what goes wrong while it is read becomes a UserError."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix in DELIMITERS:
-                # a .tsv has no quoting: a lone quotation mark in a sentence is just a character
-                quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
-                yield from csv.DictReader(file, delimiter=DELIMITERS[path.suffix], quoting=quoting)
-            else:
-                yield from json_lines(file, path)
+            yield file
     except OSError as error:
         raise UserError(f"{path}: cannot read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -90,5 +120,5 @@ def json_lines(file, path: Path) -> Iterator[dict]:
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line {number}: not JSON: {error.msg}") from None
         if not isinstance(record, dict):
-            raise UserError(f"{path}, line {number}: a JSON object is wanted, found {line:.40}")
+            raise UserError(f"{path}, line {number}: expected a JSON object, got {line:.40}")
         yield record
