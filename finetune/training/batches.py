@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from finetune.tasks import Example
+from finetune.training.scores import scores
 
+IGNORE = -100  # the label of tokens that no loss and no score counts; Paddle's own default
 WINDOW = 50  # batches whose examples are sorted by length together: little padding, still random
 
 
@@ -31,12 +33,29 @@ class Encoded:
         return Encoded(self.input_ids[:count], self.token_type_ids[:count], self.labels[:count])
 
     def take(self, rows: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
-        """int64 `input_ids`, `token_type_ids` [B, L], `labels` [B]; L: `length` or the longest."""
+        """int64 `input_ids`, `token_type_ids` [B, L], `labels`; L: `length` or the longest."""
+        input_ids = pad([self.input_ids[row] for row in rows], length)
         return {
-            "input_ids": pad([self.input_ids[row] for row in rows], length),
+            "input_ids": input_ids,
             "token_type_ids": pad([self.token_type_ids[row] for row in rows], length),
-            "labels": self.labels[rows],
+            "labels": self.label_batch(rows, input_ids.shape[1]),
         }
+
+    def label_batch(self, rows: np.ndarray, length: int) -> np.ndarray:
+        """Labels of a batch, int64 [B]."""
+        return self.labels[rows]
+
+    def collect(self, logits: list[np.ndarray]) -> np.ndarray:
+        """Logits of all rows, float32 [n, classes]."""
+        return np.stack(logits)
+
+    def counted_labels(self) -> np.ndarray:
+        """All labels that count, int64 [n]."""
+        return self.labels
+
+    def scores(self, logits: np.ndarray) -> dict[str, float]:
+        """Scores by name; the first is the one that models of this kind are chosen by."""
+        return scores(logits, self.labels)
 
 
 def encode(encoder, examples: list[Example], max_length: int) -> Encoded:
