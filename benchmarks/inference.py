@@ -112,18 +112,18 @@ def write_vocab(path: Path) -> None:
 def build(root: Path, examples: list, scale: int) -> None:
     """One directory per stage, each with model.onnx; the product is a full deployable one."""
     from data_pipeline.text.encode import WordPieceEncoder
-    from finetune.deploy.deployed import Deployed
-    from finetune.quantise.make import calibration_batches, fuse, quantise_file
+    from finetune.deploy.deployed import DeployedClassifier
+    from finetune.quantise.quantise import calibration_batches, fuse, quantise_file
     from finetune.training import classifier
 
     bert = random_classifier("BertModel", 12 // scale, "gelu")
     to_onnx(bert, root / PEER)
     mini = random_classifier("PPMiniLMModel", 6 // scale, "relu")
     to_onnx(mini, root / STAGES[0])
-    to_onnx(Deployed(mini), root / STAGES[1])
+    to_onnx(DeployedClassifier(mini), root / STAGES[1])
     classifier.resize(mini, [9] * (6 // scale), [2304] * (6 // scale))
     mini.eval()
-    to_onnx(Deployed(mini), root / STAGES[2])
+    to_onnx(DeployedClassifier(mini), root / STAGES[2])
     product = root / STAGES[3]
     product.mkdir()
     data = encode(WordPieceEncoder(root / "vocab.txt"), examples, LENGTH)
@@ -160,11 +160,11 @@ def random_classifier(architecture: str, layers: int, activation: str):
 
 def to_onnx(layer, directory: Path) -> None:
     """`directory`/model.onnx of a layer with the two usual inputs."""
-    from finetune.deploy import export
+    from finetune.deploy import export, formats
 
     directory.mkdir()
     export.save_static(layer, directory / "static")
-    export.to_onnx(directory / "static", directory / "model.onnx")
+    formats.to_onnx(directory / "static", directory / "model.onnx")
 
 
 def backend_of(root: Path, name: str, threads: int) -> OnnxBackend:

@@ -1,7 +1,7 @@
 """One recipe through every stage: fine-tune, prune, quantise, export, report, choose.
 
-Each stage is its own directory under `output_dir` and is made once, so an interrupted run goes on
-where it stopped and a changed setting redoes only what depends on it.
+Each stage has its own directory under `output_dir` and is done once, so an interrupted command
+continues where it stopped, and a changed setting repeats only what depends on it.
 """
 
 import json
@@ -9,9 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from finetune import stages
+from finetune.quantise.gate import AccuracyLossError
 from finetune.recipes import (
     CompressRecipe,
     ExportRecipe,
@@ -21,28 +21,26 @@ from finetune.recipes import (
     ReportRecipe,
     TrainRecipe,
 )
-from finetune.settings import ChooseSettings, DistilSettings
+from finetune.settings import ChooseSettings, DistillSettings
 
 STUDENT = "student"
 REPORT_FILES = ("report.json", "report.png", "report.html")
 
 
-def run(recipe: CompressRecipe) -> dict:
+def compress(recipe: CompressRecipe) -> dict:
     """Every stage in order; returns the chosen model, why, and where the report is."""
-    classifiers = fine_tuned(recipe)
+    classifiers = fine_tune(recipe)
     if recipe.prune:
-        classifiers |= narrowed(recipe, classifiers[STUDENT])
-    models = {name: exported(recipe, name, path) for name, path in classifiers.items()}
+        classifiers |= prune(recipe, classifiers[STUDENT])
+    models = {name: export(recipe, name, path) for name, path in classifiers.items()}
     refused: dict[str, str] = {}
     if recipe.quantise:
         for name in [name for name in classifiers if name.startswith(STUDENT)]:
             try:
-                models[f"{name}-int8"] = quantised(recipe, name, classifiers[name], models[name])
-            except UserError as error:
-                if type(error).__name__ != "LossTooLargeError":
-                    raise
+                models[f"{name}-int8"] = quantise(recipe, name, classifiers[name], models[name])
+            except AccuracyLossError as error:
                 refused[f"{name}-int8"] = str(error)
-                _say(f"{name}-int8 is refused: {error}")
+                _log(f"{name}-int8 is refused: {error}")
     report = stages.report(
         ReportRecipe(
             output_dir=recipe.output_dir / "report",
@@ -56,44 +54,44 @@ def run(recipe: CompressRecipe) -> dict:
         for name in REPORT_FILES:
             shutil.copyfile(report / name, recipe.report_dir / name)
     rows = json.loads((report / "report.json").read_text(encoding="utf-8"))["models"]
-    found = choose(rows, recipe.choose) | {"refused": refused}
-    write_json(recipe.output_dir / "chosen.json", found)
-    _say(f"chosen: {found['name']} ({found['directory']})\n  {found['why']}")
-    _show(list(recipe.examples), Path(found["directory"]))
-    return {"chosen": found, "report": str((recipe.report_dir or report) / "report.json")}
+    chosen = choose(rows, recipe.choose) | {"refused": refused}
+    write_json(recipe.output_dir / "chosen.json", chosen)
+    _log(f"chosen: {chosen['name']} ({chosen['directory']})\n  {chosen['why']}")
+    _log_predictions(list(recipe.examples), Path(chosen["directory"]))
+    return {"chosen": chosen, "report": str((recipe.report_dir or report) / "report.json")}
 
 
-def fine_tuned(recipe: CompressRecipe) -> dict[str, Path]:
+def fine_tune(recipe: CompressRecipe) -> dict[str, Path]:
     """Name to classifier directory, references first; the student may learn from one of them."""
     sources = {**recipe.references, STUDENT: recipe.student}
     if recipe.train is None:
         return sources
-    made: dict[str, Path] = {}
+    classifiers: dict[str, Path] = {}
     for name, encoder in sources.items():
-        distil = None
-        if name == STUDENT and recipe.distil:
-            distil = DistilSettings(
-                teacher=made[recipe.distil.reference],
-                temperature=recipe.distil.temperature,
-                alpha=recipe.distil.alpha,
+        distill = None
+        if name == STUDENT and recipe.distill:
+            distill = DistillSettings(
+                teacher=classifiers[recipe.distill.reference],
+                temperature=recipe.distill.temperature,
+                alpha=recipe.distill.alpha,
             )
         epochs = recipe.reference_epochs.get(name, recipe.train.epochs)
-        made[name] = stages.train(
+        classifiers[name] = stages.train(
             TrainRecipe(
                 output_dir=recipe.output_dir / "train" / name,
                 encoder=encoder,
                 task=recipe.task,
                 train=recipe.train.model_copy(update={"epochs": epochs}),
                 max_length=recipe.max_length,
-                distil=distil,
+                distill=distill,
             )
         )
-    return made
+    return classifiers
 
 
-def narrowed(recipe: CompressRecipe, student: Path) -> dict[str, Path]:
+def prune(recipe: CompressRecipe, student: Path) -> dict[str, Path]:
     """Name to classifier directory of every width."""
-    made = stages.prune(
+    directories = stages.prune(
         PruneRecipe(
             output_dir=recipe.output_dir / "prune",
             classifier=student,
@@ -101,17 +99,17 @@ def narrowed(recipe: CompressRecipe, student: Path) -> dict[str, Path]:
             prune=recipe.prune,
         )
     )
-    return {f"{STUDENT}-{path.name}": path for path in made}
+    return {f"{STUDENT}-{path.name}": path for path in directories}
 
 
-def exported(recipe: CompressRecipe, name: str, classifier: Path) -> Path:
+def export(recipe: CompressRecipe, name: str, classifier: Path) -> Path:
     """The FP32 ONNX directory of a classifier."""
     return stages.export(
         ExportRecipe(output_dir=recipe.output_dir / "export" / name, classifier=classifier)
     )
 
 
-def quantised(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) -> Path:
+def quantise(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) -> Path:
     """The INT8 directory of a classifier, trained for it first when the recipe says so."""
     if recipe.qat:
         trained = stages.qat(
@@ -122,7 +120,7 @@ def quantised(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) -
                 qat=recipe.qat,
             )
         )
-        fp32 = exported(recipe, f"{name}-qat", trained)
+        fp32 = export(recipe, f"{name}-qat", trained)
     return stages.quantise(
         QuantiseRecipe(
             output_dir=recipe.output_dir / "int8" / name,
@@ -134,33 +132,33 @@ def quantised(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) -
 
 
 def choose(rows: list[dict], settings: ChooseSettings) -> dict:
-    """The quickest form of the student within the allowed loss; rows are those of report.json."""
+    """The fastest form of the student within the allowed loss; rows are those of report.json."""
     base = next(row for row in rows if row["name"] == STUDENT)
     forms = [row for row in rows if row["name"].startswith(STUDENT)]
-    fit = [
+    allowed = [
         row
         for row in forms
         if 100 * (base["accuracy"] - row["accuracy"]) <= settings.allowed_loss + 1e-9
     ]
-    best = min(fit, key=lambda row: row["latency_ms"])
+    best = min(allowed, key=lambda row: row["latency_ms"])
     points = 100 * (best["accuracy"] - base["accuracy"])
     why = (
-        f"quickest of {len(fit)} (of {len(forms)}) forms within {settings.allowed_loss:g} points "
-        f"of the FP32 student: {best['latency_ms']:.2f} ms against {base['latency_ms']:.2f} ms, "
-        f"accuracy {100 * best['accuracy']:.2f}% ({points:+.2f} points), {best['size_mb']:.1f} MB "
-        f"against {base['size_mb']:.1f} MB"
+        f"fastest of {len(allowed)} (of {len(forms)}) forms within {settings.allowed_loss:g} "
+        f"points of the FP32 student: {best['latency_ms']:.2f} ms against "
+        f"{base['latency_ms']:.2f} ms, accuracy {100 * best['accuracy']:.2f}% "
+        f"({points:+.2f} points), {best['size_mb']:.1f} MB against {base['size_mb']:.1f} MB"
     )
     return {"name": best["name"], "directory": best["directory"], "why": why}
 
 
-def _show(texts: list[str], directory: Path) -> None:
+def _log_predictions(texts: list[str], directory: Path) -> None:
     from finetune.deploy.predict import Predictor
 
     if not texts:
         return
-    for text, found in zip(texts, Predictor(directory).predict(texts), strict=True):
-        _say(f"  {found.label} ({found.probability:.2f})  {text}")
+    for text, prediction in zip(texts, Predictor(directory).predict(texts), strict=True):
+        _log(f"  {prediction.label} ({prediction.probability:.2f})  {text}")
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

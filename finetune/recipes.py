@@ -6,9 +6,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from data_pipeline.base.recipes import Recipe
+from finetune.deploy.formats import FORMATS
 from finetune.settings import (
     ChooseSettings,
-    DistilSettings,
+    DistillSettings,
     FitSettings,
     InferenceSettings,
     QuantiseSettings,
@@ -33,8 +34,8 @@ class TrainRecipe(Recipe):
     train: FitSettings = FitSettings()
     """How."""
     max_length: int | None = None
-    """Tokens kept of each example; the task's own by default."""
-    distil: DistilSettings | None = None
+    """Tokens of each example, longer ones are cut; the task's own by default."""
+    distill: DistillSettings | None = None
     """Optional teacher."""
 
 
@@ -42,7 +43,7 @@ class SearchRecipe(Recipe):
     """`python -m finetune search`."""
 
     output_dir: Path
-    """Gets study.db, search.json, plots and best/, a classifier directory."""
+    """Receives study.db, search.json, plots and best/, a classifier directory."""
     encoder: Path
     """A released encoder or a teacher's directory."""
     task: TaskSettings
@@ -50,7 +51,7 @@ class SearchRecipe(Recipe):
     train: FitSettings = FitSettings()
     """Everything that is not searched."""
     max_length: int | None = None
-    """Tokens kept of each example; the task's own by default."""
+    """Tokens of each example, longer ones are cut; the task's own by default."""
     search: SearchSettings = SearchSettings()
     """What is searched, and how."""
 
@@ -59,13 +60,13 @@ class PruneRecipe(Recipe):
     """`python -m finetune prune`."""
 
     output_dir: Path
-    """Gets one classifier directory per width: width-0.75, ..."""
+    """Receives one classifier directory per width: width-0.75, ..."""
     classifier: Path
     """The fine-tuned classifier to make smaller; it is also the teacher."""
     task: TaskSettings
     """The task that it was fine-tuned on."""
     prune: WidthSettings = WidthSettings()
-    """What to keep and how to train it."""
+    """Which widths, and how they are trained."""
 
 
 class SparseRecipe(Recipe):
@@ -88,12 +89,12 @@ class ExportRecipe(Recipe):
     """The deployable directory to write."""
     classifier: Path
     """A classifier directory, pruned or not."""
-    format: Literal["onnx", "paddle"] = "onnx"
+    format: Literal[*FORMATS] = "onnx"
     """`onnx` for ONNX Runtime, `paddle` for Paddle Inference."""
     inference: InferenceSettings = InferenceSettings()
     """`paddle`: how Paddle Inference runs it."""
     check_tolerance: float = 1e-3
-    """Highest difference from the dynamic model's logits that is let through."""
+    """Highest allowed difference from the classifier's logits."""
 
 
 class QuantiseRecipe(Recipe):
@@ -119,20 +120,20 @@ class QatRecipe(Recipe):
     task: TaskSettings
     """The task that it was fine-tuned on."""
     qat: FitSettings = FitSettings(epochs=1, learning_rate=2e-5)
-    """How it is trained on."""
+    """How it is trained."""
 
 
 class ReportRecipe(Recipe):
     """`python -m finetune report`."""
 
     output_dir: Path
-    """Gets report.json and report.png."""
+    """Receives report.json and report.png."""
     task: TaskSettings
     """Its test examples (dev where test has no labels) give the accuracy and the lengths."""
     models: dict[str, Path]
     """Name to deployable directory; the first is what the others are compared with."""
     report: ReportSettings = ReportSettings()
-    """How long and how wide."""
+    """What is measured."""
 
 
 class ServeRecipe(Recipe):
@@ -145,11 +146,11 @@ class ServeRecipe(Recipe):
     port: int = Field(8080, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
     threads: int = Field(2, ge=1)
-    """Of one call of the model."""
+    """Threads of one call of the model."""
     max_batch: int = Field(32, ge=1)
     """Texts in one call."""
     window_ms: float = Field(2.0, ge=0)
-    """How long a request waits for company."""
+    """How long a request waits for others to share a call with."""
     max_texts: int = Field(64, ge=1)
     """Texts in one request."""
     max_characters: int = Field(10_000, ge=1)
@@ -159,14 +160,14 @@ class ServeRecipe(Recipe):
     queue_limit: int = Field(1024, ge=1)
     """Texts that may wait; beyond it the answer is 503."""
     stop_seconds: int = Field(30, ge=1)
-    """Time for the requests under way when the service is told to stop."""
+    """Time to answer the accepted requests when the service is told to stop."""
 
 
 class CompressRecipe(Recipe):
     """`python -m finetune compress`."""
 
     output_dir: Path
-    """Gets a directory per stage and model."""
+    """Receives a directory per stage and model."""
     report_dir: Path | None = None
     """Where the report is copied to; it stays in `output_dir`/report too."""
     student: Path
@@ -176,12 +177,12 @@ class CompressRecipe(Recipe):
     task: TaskSettings
     """What to learn."""
     max_length: int | None = None
-    """Tokens kept of each example; the task's own by default."""
+    """Tokens of each example, longer ones are cut; the task's own by default."""
     train: FitSettings | None = FitSettings()
     """Fine-tuning; null: student and references are fine-tuned already."""
     reference_epochs: dict[str, float] = Field(default_factory=dict)
     """Other numbers of epochs for some references."""
-    distil: TeacherSettings | None = None
+    distill: TeacherSettings | None = None
     """Optional teacher for the student's fine-tuning."""
     prune: WidthSettings | None = None
     """Optional pruning of heads and neurons."""
@@ -194,13 +195,13 @@ class CompressRecipe(Recipe):
     choose: ChooseSettings = ChooseSettings()
     """What the choice at the end allows."""
     examples: tuple[str, ...] = ()
-    """Sentences that the chosen model classifies, to be looked at."""
+    """Sentences that the chosen model classifies at the end, for the reader to judge."""
 
     @model_validator(mode="after")
     def _sections_fit(self):
-        if self.distil and self.distil.reference not in self.references:
+        if self.distill and self.distill.reference not in self.references:
             raise ValueError(
-                f"distil.reference: {self.distil.reference!r} is not among references "
+                f"distill.reference: {self.distill.reference!r} is not among references "
                 f"({', '.join(self.references) or 'none'})"
             )
         if self.quantise and (self.quantise.mode == "qat") != (self.qat is not None):

@@ -6,7 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from data_pipeline.base.recipes import Recipe
+from finetune.prune.criteria import CRITERIA, SCOPES
+from finetune.quantise.calibration import METHODS
 from finetune.tasks.settings import TaskSettings  # noqa: F401  imported from here too
+from finetune.training.scores import SCORES
 
 
 class FitSettings(Recipe):
@@ -21,15 +24,15 @@ class FitSettings(Recipe):
     warmup_share: float = 0.1
     """Share of all steps that warms up."""
     weight_decay: float = 0.01
-    """AdamW's decay; biases and norms are left out of it."""
+    """AdamW's decay; not on biases and norms."""
     clip_norm: float = 1.0
     """Highest global norm of the gradients."""
     evaluate_every: int | None = None
     """Steps between two evaluations on dev; by default twice an epoch."""
     patience: int | None = None
     """Stop after so many evaluations in a row without a new best; never by default."""
-    choose_by: Literal["accuracy", "macro_f1"] = "accuracy"
-    """The dev score that the kept weights maximise."""
+    choose_by: Literal[*SCORES] = "accuracy"
+    """The dev score by which the best weights are chosen."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """In place of the encoder's own; 0 saves a fifth of the time on a CPU."""
     balance_classes: bool = False
@@ -38,7 +41,7 @@ class FitSettings(Recipe):
     """Of the order, dropout and fresh weights."""
 
 
-class DistilSettings(Recipe):
+class DistillSettings(Recipe):
     """Learning from a fine-tuned teacher's logits besides the labels."""
 
     teacher: Path
@@ -70,7 +73,7 @@ class WidthSettings(Recipe):
     """Pruning of heads and feed-forward neurons."""
 
     widths: tuple[float, ...] = (0.75,)
-    """Shares of heads and neurons to keep, each a model; several are trained in one run."""
+    """Shares of heads and neurons that stay, each a model; all are trained together."""
     importance_examples: int = 1000
     """Dev examples on which importance is measured."""
     hidden_weight: float = 0.1
@@ -82,20 +85,20 @@ class WidthSettings(Recipe):
 class SparseSettings(Recipe):
     """Pruning of single weights."""
 
-    method: Literal["magnitude", "movement"] = "magnitude"
+    method: Literal[*CRITERIA] = "magnitude"
     """By the size of a weight, or by where training moves it."""
-    scope: Literal["local", "global"] = "local"
+    scope: Literal[*SCOPES] = "local"
     """The same share of every matrix, or of all matrices together."""
     sparsity: float = Field(0.5, gt=0, lt=1)
     """Share of zeros at the end."""
     begin_share: float = Field(0.1, ge=0, lt=1)
     """Share of the steps before pruning begins."""
     end_share: float = Field(0.7, gt=0, le=1)
-    """Share of the steps after which the target stands."""
+    """Share of the steps after which the target is reached."""
     every: int = Field(10, ge=1)
-    """Steps between two choices of what goes."""
+    """Steps between two choices of the pruned weights."""
     fit: FitSettings = FitSettings(epochs=3, learning_rate=1e-4)
-    """How the rest is trained meanwhile."""
+    """How the other weights are trained meanwhile."""
 
 
 class TensorRTSettings(Recipe):
@@ -130,9 +133,9 @@ class QuantiseSettings(Recipe):
     """How weights and activations become 8-bit numbers."""
 
     mode: Literal["static", "dynamic", "qat"] = "dynamic"
-    """Activation ranges are fixed by calibration, found at run time, or learnt in training."""
-    calibration: Literal["abs_max", "avg", "mse", "hist", "KL"] = "mse"
-    """`static`: how a range is chosen from what calibration batches show."""
+    """Activation ranges: from calibration, computed in every call, or learnt in training."""
+    calibration: Literal[*METHODS] = "mse"
+    """`static`: how a range is chosen from the values in calibration batches."""
     percentile: float = Field(99.99, gt=50, le=100)
     """`hist`: share of values, in percent, that the range holds."""
     batches: int = Field(16, ge=4, le=64)
@@ -178,4 +181,4 @@ class ChooseSettings(Recipe):
     """Which of the student's forms is the product."""
 
     allowed_loss: float = Field(1.0, ge=0)
-    """Accuracy points below the unpruned FP32 student that the quickest form may lie."""
+    """Accuracy points below the unpruned FP32 student that the fastest form may lie."""

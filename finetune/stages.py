@@ -1,13 +1,11 @@
-"""The stages as functions of their recipes: each makes its directory once and says where it is.
+"""The stages as functions of their recipes: each writes its output directory and returns its path.
 
-What does the work is imported only when there is work to do: `make(recipe, directory)` of a module.
+A directory that was made by the same settings from the same inputs is left as it is. What does the
+work is imported only when there is work to do.
 """
 
-import importlib
 from pathlib import Path
 
-from data_pipeline.base.recipes import Recipe
-from finetune import stage
 from finetune.recipes import (
     ExportRecipe,
     PruneRecipe,
@@ -17,52 +15,87 @@ from finetune.recipes import (
     SparseRecipe,
     TrainRecipe,
 )
+from finetune.training.output import make_once
 from pretrain.encoders.config import locate, read_config
 
 
 def train(recipe: TrainRecipe) -> Path:
     """Fine-tune an encoder; the classifier directory."""
-    read_config(recipe.encoder)  # says how to get an encoder that is not there
+    read_config(recipe.encoder)  # the error says how to get an encoder that is missing
     recipe = recipe.model_copy(update={"encoder": locate(recipe.encoder)})
-    inputs = [recipe.encoder] + ([recipe.distil.teacher] if recipe.distil else [])
-    return _once("train", "finetune.training.train", recipe, inputs)
+    inputs = [recipe.encoder] + ([recipe.distill.teacher] if recipe.distill else [])
+
+    def write(directory: Path) -> None:
+        from finetune.training.train import train_classifier
+
+        train_classifier(recipe, directory)
+
+    return make_once("train", recipe.output_dir, recipe, inputs, write)
 
 
 def prune(recipe: PruneRecipe) -> list[Path]:
     """Narrower classifiers of a classifier; their directories, widest first."""
-    directory = _once("prune", "finetune.prune.joint", recipe, [recipe.classifier])
+
+    def write(directory: Path) -> None:
+        from finetune.prune.joint import prune_widths
+
+        prune_widths(recipe, directory)
+
+    directory = make_once("prune", recipe.output_dir, recipe, [recipe.classifier], write)
     widths = sorted(recipe.prune.widths, reverse=True)
     return [directory / f"width-{width:g}" for width in widths]
 
 
 def sparsify(recipe: SparseRecipe) -> Path:
     """A classifier with single weights at zero; its directory."""
-    return _once("sparsify", "finetune.prune.sparse", recipe, [recipe.classifier])
+
+    def write(directory: Path) -> None:
+        from finetune.prune.sparse import sparsify_classifier
+
+        sparsify_classifier(recipe, directory)
+
+    return make_once("sparsify", recipe.output_dir, recipe, [recipe.classifier], write)
 
 
 def qat(recipe: QatRecipe) -> Path:
     """A classifier trained for INT8; its directory."""
-    return _once("qat", "finetune.quantise.qat", recipe, [recipe.classifier])
+
+    def write(directory: Path) -> None:
+        from finetune.quantise.qat import train_for_int8
+
+        train_for_int8(recipe, directory)
+
+    return make_once("qat", recipe.output_dir, recipe, [recipe.classifier], write)
 
 
 def export(recipe: ExportRecipe) -> Path:
     """A static graph of a classifier; the deployable directory."""
-    return _once("export", "finetune.deploy.export", recipe, [recipe.classifier])
+
+    def write(directory: Path) -> None:
+        from finetune.deploy.export import export_classifier
+
+        export_classifier(recipe, directory)
+
+    return make_once("export", recipe.output_dir, recipe, [recipe.classifier], write)
 
 
 def quantise(recipe: QuantiseRecipe) -> Path:
     """An INT8 model of an FP32 ONNX one; the deployable directory."""
-    return _once("quantise", "finetune.quantise.make", recipe, [recipe.model])
+
+    def write(directory: Path) -> None:
+        from finetune.quantise.quantise import quantise_model
+
+        quantise_model(recipe, directory)
+
+    return make_once("quantise", recipe.output_dir, recipe, [recipe.model], write)
 
 
 def report(recipe: ReportRecipe) -> Path:
     """Accuracy, latency and size of every model; the directory with report.json."""
-    return _once("report", "finetune.report.make", recipe, list(recipe.models.values()))
 
+    def write(directory: Path) -> None:
+        from finetune.report.write import write_report
 
-def _once(name: str, module: str, recipe: Recipe, inputs: list[Path]) -> Path:
-    def make(directory: Path) -> None:
-        importlib.import_module(module).make(recipe, directory)
+        write_report(recipe, directory)
 
-    stage.once(name, recipe.output_dir, recipe, inputs, make)
-    return recipe.output_dir
+    return make_once("report", recipe.output_dir, recipe, list(recipe.models.values()), write)

@@ -13,6 +13,26 @@ ALLOWED = {
     "finetune": {"finetune", "pretrain", "data_pipeline"},
     "launch": {"launch", "data_pipeline.base"},
 }
+# Modules and sub-packages of finetune, lowest first: each may import itself and those before it.
+# The first ones are tables of pure functions, from which the settings' allowed values derive.
+FINETUNE = (
+    "finetune.training.scores",
+    "finetune.prune.criteria",
+    "finetune.quantise.calibration",
+    "finetune.deploy.formats",
+    "finetune.tasks",
+    "finetune.settings",
+    "finetune.recipes",
+    "finetune.training",
+    "finetune.deploy",
+    "finetune.prune",
+    "finetune.quantise",
+    "finetune.report",
+    "finetune.serve",
+    "finetune.stages",
+    "finetune.compress",
+    "finetune.__main__",
+)
 SOURCES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 
 
@@ -53,3 +73,30 @@ def test_the_published_recipe_differs_from_the_demos_only_in_values(name):
         for folder in ("ppminilm-6l-768h", "demo")
     )
     assert same_keys(published, demo)
+
+
+def place(module, order):
+    """Index in `order` of the longest entry that is `module` or a package of it; None without."""
+    names = [name for name in order if module == name or module.startswith(name + ".")]
+    return order.index(max(names, key=len)) if names else None
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "finetune").rglob("*.py")), ids=str)
+def test_finetune_imports_point_one_way(path):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    if path.name == "__init__.py" and path.parent.name == "finetune":
+        return
+    own = place(module, FINETUNE)
+    assert own is not None, f"{module} has no place in the order"
+    for name in imported_names(path):
+        other = place(name, FINETUNE)
+        assert other is None or other <= own, f"{module} imports {name}"
+
+
+def imported_names(path):
+    """Dotted names, `from a import b` as `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

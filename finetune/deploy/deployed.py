@@ -3,7 +3,7 @@
 from paddle import nn
 
 
-class Deployed(nn.Layer):
+class DeployedClassifier(nn.Layer):
     """A classifier whose last layer is computed for [CLS] only.
 
     The logits read nothing but row 0 of the last layer's output, so its queries, its output

@@ -41,7 +41,7 @@ class Graph:
         return node
 
     def forward(self, name: str, stop: str):
-        """The nearest node of type `stop` that reads `name`, along an unbranched way."""
+        """The nearest node of type `stop` that reads `name`, without branches between."""
         (node,) = self.consumers[name]
         while node.op_type != stop:
             (node,) = self.consumers[node.output[0]]
@@ -49,13 +49,13 @@ class Graph:
 
     def sources(self, name: str) -> list:
         """All nodes that `name` is computed from."""
-        found, names = [], [name]
+        nodes, names = [], [name]
         while names:
             node = self.producer.get(names.pop())
-            if node is not None and node not in found:
-                found.append(node)
+            if node is not None and node not in nodes:
+                nodes.append(node)
                 names += node.input
-        return found
+        return nodes
 
     def prune(self) -> None:
         """Drop nodes and constants that no output needs."""
@@ -82,7 +82,7 @@ class Graph:
 
 
 def simplified(source: Path, output: Path) -> None:
-    """ONNX Runtime's basic rewriting: constants folded, identities gone, standard operators."""
+    """ONNX Runtime's basic rewriting: constants folded, identities removed, standard operators."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -93,7 +93,7 @@ def simplified(source: Path, output: Path) -> None:
 
 
 def fuse_attention(graph: Graph) -> int:
-    """Make each softmax attention one MultiHeadAttention operator; returns how many were found.
+    """Make each softmax attention one MultiHeadAttention operator; returns how many there were.
 
     It reads the projections as [B, L, heads x d], so the transposes round it go too.
     """

@@ -9,7 +9,7 @@ from data_pipeline.base.errors import UserError
 from finetune.deploy.backends import open_backend, read_deploy
 from finetune.tasks import Example
 from finetune.training.batches import Encoded, encode, sorted_by_length
-from finetune.training.labels import read_labels, read_result
+from finetune.training.files import read_labels, read_result
 
 
 @dataclass(frozen=True)

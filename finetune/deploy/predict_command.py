@@ -17,13 +17,16 @@ def predict_texts(arguments) -> int:
         raise UserError("no text: give texts as arguments, a file with --input, or lines on stdin")
     pairs = [line.split("\t", 1)[1] for line in lines] if all("\t" in t for t in lines) else None
     texts = [line.split("\t", 1)[0] for line in lines] if pairs else lines
-    found = Predictor(arguments.model, arguments.threads).predict(texts, pairs)
+    predictions = Predictor(arguments.model, arguments.threads).predict(texts, pairs)
     if arguments.json:
-        rows = [{"text": line} | asdict(one) for line, one in zip(lines, found, strict=True)]
+        rows = [
+            {"text": line} | asdict(prediction)
+            for line, prediction in zip(lines, predictions, strict=True)
+        ]
         print(json.dumps({"predictions": rows}, ensure_ascii=False))
     else:
-        for line, one in zip(lines, found, strict=True):
-            print(f"{one.label}\t{one.probability:.4f}\t{line}")
+        for line, prediction in zip(lines, predictions, strict=True):
+            print(f"{prediction.label}\t{prediction.probability:.4f}\t{line}")
     return 0
 
 

@@ -12,29 +12,29 @@ from finetune.training import classifier
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
 from finetune.training.losses import hidden_mse, soft_cross_entropy
-from finetune.training.workbench import open_classifier
+from finetune.training.task_data import load_with_task
 
 
-def make(recipe: PruneRecipe, directory: Path) -> None:
-    """Fill `directory` with one classifier directory per width."""
+def prune_widths(recipe: PruneRecipe, directory: Path) -> None:
+    """Write one classifier directory per width into `directory`."""
     settings = recipe.prune
-    model, splits = open_classifier(recipe.classifier, recipe.task)
+    model, data = load_with_task(recipe.classifier, recipe.task)
     teacher = classifier.load(recipe.classifier).model.eval()
-    sample = splits.dev.first(settings.importance_examples)
+    sample = data.dev.first(settings.importance_examples)
     width.reorder(model, importance.measure(model, sample))
     width.elastic(model)
     fitted = fit(
         model,
-        splits.train,
+        data.train,
         settings.fit,
         backward_of(model, teacher, settings),
-        lambda: _mean_scores(model, splits.dev, settings.widths),
+        lambda: _mean_scores(model, data.dev, settings.widths),
         label="prune",
     )
     for value in settings.widths:
         small = width.extract(model, value)
-        result = splits.result(small, fitted, width=value)
-        splits.save(small, directory / f"width-{value:g}", result)
+        result = data.result(small, fitted, width=value)
+        data.save(small, directory / f"width-{value:g}", result)
 
 
 def backward_of(model, teacher, settings: WidthSettings):

@@ -1,8 +1,7 @@
-"""Unstructured pruning: single weights to zero, by magnitude or by movement.
+"""Unstructured pruning: single weights to zero while the rest is trained.
 
-Magnitude keeps the largest |w|. Movement keeps the weights that training moves away from zero: the
-score is -sum w * dL/dw over the steps (Sanh et al., arXiv 2005.07683). The share of zeros follows
-the cubic schedule of Zhu and Gupta (arXiv 1710.01878), so most goes early and the end is gentle.
+The criterion scores every weight (`criteria.py`). The share of zeros follows the cubic schedule of
+Zhu and Gupta (arXiv 1710.01878), so most goes early and the end is gentle.
 """
 
 from pathlib import Path
@@ -10,30 +9,31 @@ from pathlib import Path
 import numpy as np
 import paddle
 
+from finetune.prune.criteria import CRITERIA, SCOPES, MatrixHistory
 from finetune.recipes import SparseRecipe
 from finetune.settings import SparseSettings
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
+from finetune.training.task_data import load_with_task
 from finetune.training.train import backward_of
-from finetune.training.workbench import open_classifier
 
 
-def make(recipe: SparseRecipe, directory: Path) -> None:
-    """Fill `directory` with the sparse form of `recipe.classifier`; zeros are in the weights."""
-    model, splits = open_classifier(recipe.classifier, recipe.task)
+def sparsify_classifier(recipe: SparseRecipe, directory: Path) -> None:
+    """Write the sparse form of `recipe.classifier` into `directory`; zeros are in the weights."""
+    model, data = load_with_task(recipe.classifier, recipe.task)
     settings = recipe.sparse
     pruner = Pruner(model, settings)
     fitted = fit(
         model,
-        splits.train,
+        data.train,
         settings.fit,
-        pruner.watch(backward_of(model, settings.fit, splits.train)),
-        lambda: evaluate(model, splits.dev),
+        pruner.watch(backward_of(model, settings.fit, data.train)),
+        lambda: evaluate(model, data.dev),
         label=f"prune by {settings.method}",
         after_step=pruner.after_step,
         keep_last=True,
     )
-    splits.save(model, directory, splits.result(model, fitted, sparsity=sparsity(model)))
+    data.save(model, directory, data.result(model, fitted, sparsity=sparsity(model)))
 
 
 def scheduled(step: int, total: int, settings: SparseSettings) -> float:
@@ -53,26 +53,6 @@ def prunable(model) -> dict[str, paddle.Tensor]:
     }
 
 
-def masks(scores: dict[str, np.ndarray], share: float, scope: str) -> dict[str, np.ndarray]:
-    """True where a weight stays: all but the lowest `share` of scores, of each matrix or of all."""
-    if scope == "global":
-        joined = np.concatenate([score.ravel() for score in scores.values()])
-        kept = _keep(joined, share)
-        sizes = np.cumsum([score.size for score in scores.values()])[:-1]
-        parts = np.split(kept, sizes)
-        return {n: p.reshape(scores[n].shape) for n, p in zip(scores, parts, strict=True)}
-    return {n: _keep(score.ravel(), share).reshape(score.shape) for n, score in scores.items()}
-
-
-def _keep(scores: np.ndarray, share: float) -> np.ndarray:
-    """All but the `round(share x n)` lowest; exact also among equal scores."""
-    kept = np.ones(scores.size, bool)
-    drop = round(share * scores.size)
-    if drop:
-        kept[np.argpartition(scores, drop - 1)[:drop]] = False
-    return kept
-
-
 def sparsity(model) -> float:
     """Share of zeros in the prunable matrices."""
     matrices = [parameter.numpy() for parameter in prunable(model).values()]
@@ -80,7 +60,7 @@ def sparsity(model) -> float:
 
 
 class Pruner:
-    """Keeps the dense weights, scores and masks of one run; the model holds weights x mask.
+    """Holds the dense weights, scores and masks of one training; the model has weights x mask.
 
     What is masked goes on being trained and scored (straight-through), so it can come back while
     the schedule still chooses.
@@ -89,20 +69,23 @@ class Pruner:
     def __init__(self, model, settings: SparseSettings):
         self.settings = settings
         self.weights = prunable(model)
-        self.dense = {name: weight.numpy() for name, weight in self.weights.items()}
-        self.shown = dict(self.dense)  # what the model holds
-        self.moved = {name: np.zeros(w.shape, np.float32) for name, w in self.weights.items()}
+        self.histories = {
+            name: MatrixHistory(weight.numpy(), np.zeros(weight.shape, np.float32))
+            for name, weight in self.weights.items()
+        }
+        self.masked = {name: history.weight for name, history in self.histories.items()}
         self.masks: dict[str, np.ndarray] = {}
 
     def watch(self, backward):
         """The `backward(batch)` that also adds to the movement scores."""
-        if self.settings.method == "magnitude":
+        if self.settings.method != "movement":
             return backward
 
         def watched(batch) -> float:
             loss = backward(batch)
             for name, weight in self.weights.items():
-                self.moved[name] -= self.dense[name] * weight.grad.numpy()
+                history = self.histories[name]
+                history.movement -= history.weight * weight.grad.numpy()
             return loss
 
         return watched
@@ -110,15 +93,17 @@ class Pruner:
     def after_step(self, step: int, total: int) -> None:
         """Take over the update, choose masks every `every` steps (and at the end), apply them."""
         for name, weight in self.weights.items():
-            self.dense[name] = self.dense[name] + (weight.numpy() - self.shown[name])
+            self.histories[name].weight = (
+                self.histories[name].weight + weight.numpy() - self.masked[name]
+            )
         if step % self.settings.every == 0 or step == total or not self.masks:
             share = scheduled(step, total, self.settings)
-            self.masks = masks(self._scores(), share, self.settings.scope)
+            self.masks = SCOPES[self.settings.scope](self.scores(), share)
         for name, weight in self.weights.items():
-            self.shown[name] = self.dense[name] * self.masks[name]
-            weight.set_value(self.shown[name])
+            self.masked[name] = self.histories[name].weight * self.masks[name]
+            weight.set_value(self.masked[name])
 
-    def _scores(self) -> dict[str, np.ndarray]:
-        if self.settings.method == "movement":
-            return self.moved
-        return {name: np.abs(weight) for name, weight in self.dense.items()}
+    def scores(self) -> dict[str, np.ndarray]:
+        """Score of every weight now, by the recipe's criterion."""
+        criterion = CRITERIA[self.settings.method]
+        return {name: criterion(history) for name, history in self.histories.items()}

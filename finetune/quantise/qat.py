@@ -19,28 +19,28 @@ from finetune.recipes import QatRecipe
 from finetune.training import classifier
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
+from finetune.training.task_data import load_with_task
 from finetune.training.train import backward_of
-from finetune.training.workbench import open_classifier
 
 
-def make(recipe: QatRecipe, directory: Path) -> None:
-    """Fill `directory` with the trained classifier and its activation scales."""
-    model, splits = open_classifier(recipe.classifier, recipe.task)
+def train_for_int8(recipe: QatRecipe, directory: Path) -> None:
+    """Write the trained classifier and its activation scales into `directory`."""
+    model, data = load_with_task(recipe.classifier, recipe.task)
     with_fake_quantisers(model)
     fitted = fit(
         model,
-        splits.train,
+        data.train,
         recipe.qat,
-        backward_of(model, recipe.qat, splits.train),
-        lambda: evaluate(model, splits.dev),
+        backward_of(model, recipe.qat, data.train),
+        lambda: evaluate(model, data.dev),
         label="quantisation-aware training",
     )
-    result = splits.result(model, fitted)  # of the rounded model: what INT8 will be near to
+    result = data.result(model, fitted)  # of the rounded model: what INT8 will be near to
     plain = classifier.load(recipe.classifier).model  # the names of its weights are the same
     trained = model.state_dict()
     for name, value in plain.state_dict().items():
         value.set_value(trained[name])
-    splits.save(plain, directory, result)
+    data.save(plain, directory, result)
     write_scales(directory, learnt_scales(model))
 
 

@@ -9,8 +9,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from finetune.deploy.onnx_graph import Graph
 from finetune.quantise.onnx_int8 import products
-
-FILE = "activation_scales.json"
+from finetune.training.files import ACTIVATION_SCALES
 
 
 def write_scales(directory: Path, scales: dict[str, tuple[np.ndarray, float]]) -> None:
@@ -19,7 +18,7 @@ def write_scales(directory: Path, scales: dict[str, tuple[np.ndarray, float]]) -
         {"layer": name, "weight": fingerprint(weight), "abs_max": float(peak)}
         for name, (weight, peak) in scales.items()
     ]
-    write_json(Path(directory) / FILE, rows)
+    write_json(Path(directory) / ACTIVATION_SCALES, rows)
 
 
 def learnt_ranges(graph: Graph, source: Path) -> dict[str, tuple[float, float]]:
@@ -28,18 +27,18 @@ def learnt_ranges(graph: Graph, source: Path) -> dict[str, tuple[float, float]]:
     Training rounds to 127 steps either side of 0; uint8 has 128 below and 127 above its middle, so
     [-128/127 T, T] puts the same grid under both.
     """
-    path = Path(source) / FILE
+    path = Path(source) / ACTIVATION_SCALES
     if not path.exists():
         raise UserError(f"{path}: missing; `mode: qat` needs a model that `qat` trained")
     peaks = {row["weight"]: row["abs_max"] for row in json.loads(path.read_text(encoding="utf-8"))}
-    found: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     for node in products(graph):
         key = fingerprint(graph.value(node.input[1]))
         if key not in peaks:
             raise UserError(f"{path}: no scale for the product {node.name!r}")
-        peak = max(peaks[key], found.get(node.input[0], (0.0, 0.0))[1])
-        found[node.input[0]] = (-128 / 127 * peak, peak)
-    return found
+        peak = max(peaks[key], ranges.get(node.input[0], (0.0, 0.0))[1])
+        ranges[node.input[0]] = (-128 / 127 * peak, peak)
+    return ranges
 
 
 def fingerprint(weight: np.ndarray) -> str:

@@ -11,13 +11,13 @@ from finetune.settings import ReportSettings
 from finetune.training.batches import Encoded
 
 
-def figures(directory: Path, data: Encoded, settings: ReportSettings) -> list[dict]:
+def measure_speed(directory: Path, data: Encoded, settings: ReportSettings) -> list[dict]:
     """p50, p95 and texts/s for every thread count, batch size and way of padding."""
     rows = []
     for threads in settings.threads:
         backend = open_backend(directory, threads)
         for batch_size, length in product(settings.batch_sizes, (None, settings.padded_length)):
-            batches = batches_of(data, batch_size, length)
+            batches = spread_batches(data, batch_size, length)
             repeats = settings.repeats if batch_size == 1 else settings.batch_repeats
             rows.append(
                 {
@@ -31,7 +31,7 @@ def figures(directory: Path, data: Encoded, settings: ReportSettings) -> list[di
 
 
 def latencies(backend, batches: list[dict], repeats: int, warmup: int = 2) -> np.ndarray:
-    """Milliseconds of each call, float64 [repeats]; calls go round the batches."""
+    """Milliseconds of each call, float64 [repeats]; calls take the batches in turn."""
     times = np.empty(repeats)
     for number in range(-warmup, repeats):
         batch = batches[number % len(batches)]
@@ -42,7 +42,9 @@ def latencies(backend, batches: list[dict], repeats: int, warmup: int = 2) -> np
     return times
 
 
-def batches_of(data: Encoded, batch_size: int, length: int | None, count: int = 16) -> list[dict]:
+def spread_batches(
+    data: Encoded, batch_size: int, length: int | None, count: int = 16
+) -> list[dict]:
     """`count` batches of examples spread over the set, at real lengths or padded to `length`."""
     rows = np.linspace(0, len(data) - 1, batch_size * count).astype(int)
     if length is not None and data.lengths.max() > length:

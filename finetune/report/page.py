@@ -55,16 +55,16 @@ def _summary(models: list[dict]) -> str:
 def _speed(models: list[dict]) -> str:
     rows = [
         [
-            row["name"],
-            str(one["threads"]),
-            str(one["batch"]),
-            str(one["length"]),
-            f"{one['p50_ms']:.2f}",
-            f"{one['p95_ms']:.2f}",
-            f"{one['texts_per_s']:,.0f}",
+            model["name"],
+            str(row["threads"]),
+            str(row["batch"]),
+            str(row["length"]),
+            f"{row['p50_ms']:.2f}",
+            f"{row['p95_ms']:.2f}",
+            f"{row['texts_per_s']:,.0f}",
         ]
-        for row in models
-        for one in row["speed"]
+        for model in models
+        for row in model["speed"]
     ]
     return _table(["model", "threads", "batch", "length", "p50 ms", "p95 ms", "texts/s"], rows)
 

@@ -16,7 +16,7 @@ import paddle
 from paddle import nn
 
 from data_pipeline.base.files import write_json
-from finetune.training.labels import read_labels, read_result
+from finetune.training.files import read_labels, read_result
 from pretrain.encoders import weights
 from pretrain.encoders.config import read_config
 from pretrain.encoders.load import build_encoder, load_encoder
@@ -70,7 +70,7 @@ class Classifier(nn.Layer):
 
 
 @dataclass
-class Stored:
+class LoadedClassifier:
     """A classifier directory, opened."""
 
     model: Classifier
@@ -116,7 +116,7 @@ def save(model: Classifier, directory: Path, labels: list[str], vocab: Path, res
     write_json(directory / "config.json", config)
 
 
-def load(directory: Path | str) -> Stored:
+def load(directory: Path | str) -> LoadedClassifier:
     """Open a classifier directory, pruned or not; UserError when it is none or is damaged."""
     directory = Path(directory)
     config = read_config(directory)
@@ -129,7 +129,7 @@ def load(directory: Path | str) -> Stored:
     weights.load_into(
         model, {_own_name(name, prefix): value for name, value in tensors.items()}, str(directory)
     )
-    return Stored(model, labels, directory / "vocab.txt", read_result(directory))
+    return LoadedClassifier(model, labels, directory / "vocab.txt", read_result(directory))
 
 
 def resize(model: Classifier, heads: list[int] | None, ffn: list[int] | None) -> None:

@@ -1,22 +1,39 @@
-"""What logits are worth against the labels."""
+"""Scores of logits against labels.
+
+A new score is one function and one entry in SCORES; the recipe's allowed values derive from it.
+Pure functions of numpy arrays.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy and macro-F1 (mean over the classes that occur in labels or predictions)."""
+    """Every score of SCORES for logits float [n, classes] and labels int [n]."""
     predicted = logits.argmax(-1)
-    return {
-        "accuracy": float((predicted == labels).mean()),
-        "macro_f1": macro_f1(predicted, labels),
-    }
+    return {name: function(predicted, labels) for name, function in SCORES.items()}
+
+
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Share of right predictions."""
+    return float((predicted == labels).mean())
 
 
 def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """Unweighted mean of each class's F1; equals scikit-learn's f1_score(average="macro")."""
+    """Unweighted mean of each class's F1; equals scikit-learn's f1_score(average="macro").
+
+    Classes that occur in neither labels nor predictions are left out.
+    """
     values = []
     for label in np.union1d(predicted, labels):
         hit = float(((predicted == label) & (labels == label)).sum())
         total = float((predicted == label).sum() + (labels == label).sum())
         values.append(2 * hit / total)
     return float(np.mean(values))
+
+
+SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+}

@@ -11,13 +11,13 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import differences
-from finetune import stages
 from finetune.recipes import SearchRecipe, TrainRecipe
 from finetune.settings import FitSettings, SearchSettings
+from finetune.training.output import make_once
 from pretrain.encoders.config import locate, read_config
 
 
-def run(recipe: SearchRecipe) -> dict:
+def search(recipe: SearchRecipe) -> dict:
     """Search, then train the best; returns its settings, score and directory."""
     import optuna
 
@@ -42,16 +42,25 @@ def run(recipe: SearchRecipe) -> dict:
         ],
     }
     write_json(recipe.output_dir / "search.json", summary)
-    directory = stages.train(
-        TrainRecipe(
-            output_dir=recipe.output_dir / "best",
-            encoder=recipe.encoder,
-            task=recipe.task,
-            train=best,
-            max_length=recipe.max_length,
-        )
-    )
+    directory = _train_best(recipe, best)
     return {"classifier": str(directory), **summary}
+
+
+def _train_best(recipe: SearchRecipe, settings: FitSettings) -> Path:
+    best = TrainRecipe(
+        output_dir=recipe.output_dir / "best",
+        encoder=recipe.encoder,
+        task=recipe.task,
+        train=settings,
+        max_length=recipe.max_length,
+    )
+
+    def write(directory: Path) -> None:
+        from finetune.training.train import train_classifier
+
+        train_classifier(best, directory)
+
+    return make_once("train", best.output_dir, best, [best.encoder], write)
 
 
 def trials_of(settings: SearchSettings) -> int:
@@ -81,11 +90,11 @@ def open_study(recipe: SearchRecipe):
         direction="maximize",
         load_if_exists=True,
     )
-    said = recipe.model_dump(mode="json", exclude={"output_dir": True, "search": {"trials"}})
+    values = recipe.model_dump(mode="json", exclude={"output_dir": True, "search": {"trials"}})
     before = study.user_attrs.get("recipe")
     if before is None:
-        study.set_user_attr("recipe", said)
-    elif changed := differences(before, said):
+        study.set_user_attr("recipe", values)
+    elif changed := differences(before, values):
         raise UserError(
             f"{recipe.output_dir}: its study was made by other settings: {'; '.join(changed)[:300]}"
         )
@@ -99,14 +108,14 @@ def objective_of(recipe: SearchRecipe):
     from finetune.training import classifier
     from finetune.training.evaluate import evaluate
     from finetune.training.fit import fit
+    from finetune.training.task_data import encode_task
     from finetune.training.train import backward_of
-    from finetune.training.workbench import open_splits
 
-    splits = open_splits(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
+    data = encode_task(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
 
     def objective(trial) -> float:
         settings = fit_settings(recipe.train, suggested(trial, recipe.search))
-        model = classifier.from_encoder(recipe.encoder, len(splits.task.labels))
+        model = classifier.from_encoder(recipe.encoder, len(data.task.labels))
 
         def report(entry: dict) -> None:
             trial.report(entry[settings.choose_by], entry["step"] * settings.batch_size)
@@ -115,10 +124,10 @@ def objective_of(recipe: SearchRecipe):
 
         fitted = fit(
             model,
-            splits.train,
+            data.train,
             settings,
-            backward_of(model, settings, splits.train),
-            lambda: evaluate(model, splits.dev),
+            backward_of(model, settings, data.train),
+            lambda: evaluate(model, data.dev),
             label=f"trial {trial.number}",
             on_evaluation=report,
         )

@@ -7,50 +7,54 @@ import paddle.nn.functional as F
 
 from data_pipeline.base.errors import UserError
 from finetune.recipes import TrainRecipe
-from finetune.settings import DistilSettings, FitSettings
+from finetune.settings import DistillSettings, FitSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
 from finetune.training.losses import class_weights, soft_cross_entropy
-from finetune.training.workbench import Splits, open_splits
+from finetune.training.task_data import TaskData, encode_task
 
 
-def make(recipe: TrainRecipe, directory: Path) -> None:
-    """Fine-tune `recipe.encoder` and fill `directory` with the classifier."""
-    splits = open_splits(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
+def train_classifier(recipe: TrainRecipe, directory: Path) -> None:
+    """Fine-tune `recipe.encoder` and write the classifier into `directory`."""
+    data = encode_task(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
     paddle.seed(recipe.train.seed)
-    model = classifier.from_encoder(recipe.encoder, len(splits.task.labels))
-    teacher = teacher_of(recipe.distil, splits) if recipe.distil else None
+    model = classifier.from_encoder(recipe.encoder, len(data.task.labels))
+    teacher = teacher_of(recipe.distill, data) if recipe.distill else None
     fitted = fit(
         model,
-        splits.train,
+        data.train,
         recipe.train,
-        backward_of(model, recipe.train, splits.train, teacher, recipe.distil),
-        lambda: evaluate(model, splits.dev),
+        backward_of(model, recipe.train, data.train, teacher, recipe.distill),
+        lambda: evaluate(model, data.dev),
         label=f"train {Path(recipe.output_dir).name}",
     )
-    splits.save(model, directory, splits.result(model, fitted))
+    data.save(model, directory, data.result(model, fitted))
 
 
-def teacher_of(distil: DistilSettings, splits: Splits):
+def teacher_of(distill: DistillSettings, data: TaskData):
     """The fine-tuned teacher, in eval; UserError when it reads other ids or knows other labels."""
-    stored = classifier.load(distil.teacher)
-    if stored.vocab.read_bytes() != splits.vocab.read_bytes():
+    loaded = classifier.load(distill.teacher)
+    if loaded.vocab.read_bytes() != data.vocab.read_bytes():
         raise UserError(
-            f"{distil.teacher}: its vocab.txt is not the student's; both must read the same ids"
+            f"{distill.teacher}: its vocab.txt is not the student's; both must read the same ids"
         )
-    if stored.labels != splits.task.labels:
+    if loaded.labels != data.task.labels:
         raise UserError(
-            f"{distil.teacher}: its labels are {stored.labels[:5]}, the task's "
-            f"{splits.task.labels[:5]}"
+            f"{distill.teacher}: its labels are {loaded.labels[:5]}, the task's "
+            f"{data.task.labels[:5]}"
         )
-    stored.model.eval()
-    return stored.model
+    loaded.model.eval()
+    return loaded.model
 
 
 def backward_of(
-    model, settings: FitSettings, data: Encoded, teacher=None, distil: DistilSettings | None = None
+    model,
+    settings: FitSettings,
+    data: Encoded,
+    teacher=None,
+    distill: DistillSettings | None = None,
 ):
     """`backward(batch)` of fine-tuning: cross-entropy, mixed with a teacher's if there is one."""
     weight = (
@@ -66,8 +70,8 @@ def backward_of(
         if teacher is not None:
             with paddle.no_grad():
                 target = teacher(*inputs)
-            soft = soft_cross_entropy(logits, target, distil.temperature)
-            loss = distil.alpha * soft + (1 - distil.alpha) * loss
+            soft = soft_cross_entropy(logits, target, distill.temperature)
+            loss = distill.alpha * soft + (1 - distill.alpha) * loss
         loss.backward()
         return float(loss)
 

@@ -31,7 +31,7 @@ def values(workshop, encoder, task):
         "max_length": 16,
         "train": fit,
         "reference_epochs": {"teacher": 7},
-        "distil": {"reference": "teacher", "alpha": 0.5},
+        "distill": {"reference": "teacher", "alpha": 0.5},
         "prune": {"widths": [0.75], "fit": {**fit, "epochs": 1}},
         "quantise": {"mode": "static", "batches": 4, "allowed_drop": 5.0},
         "report": {"repeats": 3, "batch_repeats": 2, "padded_length": 32},
@@ -81,9 +81,9 @@ def test_a_second_run_redoes_nothing(finished, capsys):
     assert main(["compress", str(finished), "--json"]) == 0  # --config may be left out
     shown = capsys.readouterr()
     assert "written in" not in shown.err
-    chosen = json.loads(shown.out)["made"]["chosen"]
+    chosen = json.loads(shown.out)["output"]["chosen"]
     assert chosen["name"].startswith("student")
-    assert "quickest of" in chosen["why"]
+    assert "fastest of" in chosen["why"]
 
 
 def test_a_changed_setting_redoes_what_depends_on_it(finished, capsys):
@@ -93,7 +93,7 @@ def test_a_changed_setting_redoes_what_depends_on_it(finished, capsys):
     assert {line.split(":")[0] for line in lines if "written in" in line} == {"quantise", "report"}
 
 
-def test_the_choice_is_the_quickest_within_the_allowed_loss():
+def test_the_choice_is_the_fastest_within_the_allowed_loss():
     def row(name, accuracy, latency):
         return {
             "name": name,
@@ -118,12 +118,12 @@ def test_the_choice_is_the_quickest_within_the_allowed_loss():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"distil": {"reference": "techer"}}, "'techer' is not among references"),
+        ({"distill": {"reference": "techer"}}, "'techer' is not among references"),
         ({"quantise": {"mode": "qat"}}, "go together"),
         ({"quantize": {}}, "did you mean 'quantise'"),
         ({"train": {"epoch": 1}}, "did you mean 'epochs'"),
         ({"prune": {"widths": ["wide"]}}, r"prune\.widths"),
-        ({"references": {"student": "x"}, "distil": None}, "the name of the student itself"),
+        ({"references": {"student": "x"}, "distill": None}, "the name of the student itself"),
     ],
 )
 def test_bad_recipes_are_refused_before_anything_runs(change, message, values):

@@ -9,7 +9,7 @@ import pytest
 
 from data_pipeline.base.recipes import check
 from finetune import stages
-from finetune.prune import importance, sparse, width
+from finetune.prune import criteria, importance, sparse, width
 from finetune.recipes import ExportRecipe, PruneRecipe, SparseRecipe
 from finetune.settings import SparseSettings
 from finetune.training import classifier
@@ -177,9 +177,9 @@ def test_the_schedule_is_cubic():
 
 def test_global_masks_may_empty_one_matrix_and_local_ones_never():
     scores = {"small": np.full((4, 4), 0.1), "large": np.arange(16.0).reshape(4, 4) + 1}
-    local = sparse.masks(scores, 0.5, "local")
+    local = criteria.local_masks(scores, 0.5)
     assert [mask.sum() for mask in local.values()] == [8, 8]
-    everywhere = sparse.masks(scores, 0.5, "global")
+    everywhere = criteria.global_masks(scores, 0.5)
     assert [mask.sum() for mask in everywhere.values()] == [0, 16]
 
 
@@ -197,10 +197,10 @@ def test_sparse_models_are_sparse_for_good(method, scope, tmp_path, classifier_d
             "fit": {"epochs": 4, "learning_rate": 1e-3, "dropout": 0.0},
         },
     }
-    stored = classifier.load(stages.sparsify(check(SparseRecipe, values, "test")))
-    assert sparse.sparsity(stored.model) == pytest.approx(0.5, abs=0.002)
-    assert stored.result["sparsity"] == pytest.approx(0.5, abs=0.002)
-    assert stored.result["accuracy"] > 0.85
+    loaded = classifier.load(stages.sparsify(check(SparseRecipe, values, "test")))
+    assert sparse.sparsity(loaded.model) == pytest.approx(0.5, abs=0.002)
+    assert loaded.result["sparsity"] == pytest.approx(0.5, abs=0.002)
+    assert loaded.result["accuracy"] > 0.85
 
 
 def test_movement_keeps_what_moves_away_from_zero(model):
@@ -217,5 +217,5 @@ def test_movement_keeps_what_moves_away_from_zero(model):
         return 0.0
 
     pruner.watch(backward)({})
-    kept = sparse.masks({name: pruner.moved[name]}, 0.5, "local")[name]
+    kept = criteria.local_masks({name: pruner.scores()[name]}, 0.5)[name]
     assert kept[: len(values) // 2].mean() > 0.95

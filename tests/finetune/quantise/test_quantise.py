@@ -13,9 +13,9 @@ from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.deploy.backends import open_backend
 from finetune.deploy.onnx_graph import Graph
-from finetune.quantise import onnx_int8, proof, ranges
-from finetune.quantise.make import fuse
+from finetune.quantise import calibration, checks, onnx_int8
 from finetune.quantise.qat_scales import learnt_ranges
+from finetune.quantise.quantise import fuse
 from finetune.recipes import ExportRecipe, QatRecipe, QuantiseRecipe
 from finetune.training import classifier
 
@@ -50,7 +50,7 @@ def test_int8_kernels_run_and_accuracy_stays(settings, tmp_path, onnx_dir, task)
     made = quantised(tmp_path / "q", onnx_dir, task, **settings)
     deploy = json.loads((made / "deploy.json").read_text())
     assert sum(deploy["kernels"].values()) == PRODUCTS
-    assert set(deploy["kernels"]) <= proof.INT8_KERNELS
+    assert set(deploy["kernels"]) <= checks.INT8_KERNELS
     assert deploy["dev"]["int8"] > 0.95
     assert [row["after"] for row in deploy["layer_errors"]] == [
         "embeddings",
@@ -65,12 +65,12 @@ def test_int8_kernels_run_and_accuracy_stays(settings, tmp_path, onnx_dir, task)
 def test_an_fp32_model_is_no_proof(onnx_dir):
     batch = {"input_ids": np.array([[2, 7, 3]]), "token_type_ids": np.zeros((1, 3), np.int64)}
     with pytest.raises(UserError, match="no INT8 kernels"):
-        proof.prove_int8(onnx_dir / "model.onnx", batch, PRODUCTS)
+        checks.require_int8_kernels(onnx_dir / "model.onnx", batch, PRODUCTS)
 
 
 def test_too_much_loss_is_refused_with_the_error_by_layer(tmp_path, onnx_dir, task, monkeypatch):
     # a range of a thousandth of what was seen ruins every product
-    monkeypatch.setitem(ranges.METHODS, "mse", lambda seen, _: seen.peak * 1e-3)
+    monkeypatch.setitem(calibration.METHODS, "mse", lambda observed, _: observed.peak * 1e-3)
     with pytest.raises(UserError) as refused:
         quantised(tmp_path / "q", onnx_dir, task, mode="static", calibration="mse")
     assert "loses" in str(refused.value)
@@ -151,20 +151,22 @@ def test_a_model_whose_sums_would_overflow_here_is_warned_of(tmp_path, onnx_dir,
         open_backend(made)
 
 
-def seen(values: np.ndarray, peaks=None) -> ranges.Seen:
+def observation(values: np.ndarray, peaks=None) -> calibration.Observation:
     peak = np.abs(values).max()
-    counts = np.histogram(np.abs(values), ranges.BINS, (0, peak))[0]
-    return ranges.Seen(float(values.min()), float(values.max()), peaks or [peak], counts)
+    counts = np.histogram(np.abs(values), calibration.BINS, (0, peak))[0]
+    return calibration.Observation(
+        float(values.min()), float(values.max()), peaks or [peak], counts
+    )
 
 
 def test_calibrations_by_their_definitions():
     random = np.random.default_rng(0)
     values = random.normal(size=100_000)
     values[0] = 40.0  # one outlier
-    one = seen(values, peaks=[40.0, 4.0, 4.0, 4.0])
-    assert ranges.thresholds(one, "abs_max") == 40.0
-    assert ranges.thresholds(one, "avg") == 13.0
-    assert ranges.thresholds(one, "hist", 99.9) == pytest.approx(
+    observed = observation(values, peaks=[40.0, 4.0, 4.0, 4.0])
+    assert calibration.abs_max(observed, 0) == 40.0
+    assert calibration.average_peak(observed, 0) == 13.0
+    assert calibration.histogram_percentile(observed, 99.9) == pytest.approx(
         np.quantile(np.abs(values), 0.999), rel=0.02
     )
     limits = np.linspace(1, 40, 200)
@@ -173,15 +175,15 @@ def test_calibrations_by_their_definitions():
         for t in limits
     ]
     best = limits[int(np.argmin(errors))]
-    found = ranges.thresholds(one, "mse")
-    assert errors[int(np.abs(limits - found).argmin())] < 1.2 * min(errors), (found, best)
-    assert 2.0 < ranges.thresholds(one, "KL") < 10.0
+    threshold = calibration.mean_squared_error(observed, 0)
+    assert errors[int(np.abs(limits - threshold).argmin())] < 1.2 * min(errors), (threshold, best)
+    assert 2.0 < calibration.kl_divergence(observed, 0) < 10.0
 
 
 def test_a_range_is_never_wider_than_what_was_seen():
-    positive = seen(np.abs(np.random.default_rng(0).normal(size=1000)))
-    for method in ranges.METHODS:
-        low, high = ranges.range_of(positive, method)
+    positive = observation(np.abs(np.random.default_rng(0).normal(size=1000)))
+    for method in calibration.METHODS:
+        low, high = calibration.range_of(positive, method)
         assert low >= 0
         assert high <= positive.highest
 
@@ -219,8 +221,8 @@ def test_training_with_rounding_is_what_int8_computes(tmp_path, classifier_dir, 
     from finetune.quantise import qat
     from finetune.quantise.qat_scales import write_scales
 
-    stored = classifier.load(classifier_dir)
-    model = stored.model
+    loaded = classifier.load(classifier_dir)
+    model = loaded.model
     qat.with_fake_quantisers(model)
     model.train()
     random = np.random.default_rng(0)
@@ -234,7 +236,7 @@ def test_training_with_rounding_is_what_int8_computes(tmp_path, classifier_dir, 
     model.eval()
     rounded = model(paddle.to_tensor(ids), paddle.to_tensor(types)).numpy()
     plain = classifier.load(classifier_dir).model
-    classifier.save(plain, tmp_path / "c", stored.labels, stored.vocab, stored.result)
+    classifier.save(plain, tmp_path / "c", loaded.labels, loaded.vocab, loaded.result)
     write_scales(tmp_path / "c", qat.learnt_scales(model))
     exported = stages.export(ExportRecipe(output_dir=tmp_path / "onnx", classifier=tmp_path / "c"))
     made = quantised(tmp_path / "int8", exported, task, mode="qat")

@@ -26,7 +26,7 @@ def recipe(tmp_path, encoder, task, **settings) -> SearchRecipe:
 
 def test_the_grid_has_every_point(tmp_path, encoder, task):
     settings = {"method": "grid", "batch_sizes": [16, 64], "learning_rates": [1e-5, 3e-3]}
-    made = search.run(recipe(tmp_path, encoder, task, **settings, startup_trials=10))
+    made = search.search(recipe(tmp_path, encoder, task, **settings, startup_trials=10))
     points = {(t["params"]["batch_size"], t["params"]["learning_rate"]) for t in made["trials"]}
     assert points == {(16, 1e-5), (16, 3e-3), (64, 1e-5), (64, 3e-3)}
     assert made["best"]["learning_rate"] == 3e-3
@@ -39,14 +39,14 @@ def test_the_grid_has_every_point(tmp_path, encoder, task):
 def test_tpe_goes_on_where_it_stopped(tmp_path, encoder, task):
     settings = {"method": "tpe", "batch_sizes": [16], "learning_rates": [1e-6, 1e-2]}
     first = recipe(tmp_path, encoder, task, **settings, trials=2, startup_trials=2)
-    assert len(search.run(first)["trials"]) == 2
+    assert len(search.search(first)["trials"]) == 2
     more = recipe(tmp_path, encoder, task, **settings, trials=5, startup_trials=2)
-    made = search.run(more)
+    made = search.search(more)
     assert len(made["trials"]) == 5
     assert all(1e-6 <= t["params"]["learning_rate"] <= 1e-2 for t in made["trials"])
     other = recipe(tmp_path, encoder, task, **settings, trials=5, startup_trials=3)
     with pytest.raises(UserError, match=r"search\.startup_trials: was 2, is now 3"):
-        search.run(other)
+        search.search(other)
 
 
 def test_bad_trials_are_pruned(tmp_path, encoder, task):

@@ -10,7 +10,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.text.encode import WordPieceEncoder
 from finetune import stages
 from finetune.recipes import TrainRecipe
-from finetune.settings import DistilSettings, FitSettings
+from finetune.settings import DistillSettings, FitSettings
 from finetune.tasks import open_task
 from finetune.training import classifier
 from finetune.training.batches import Encoded, encode
@@ -28,9 +28,9 @@ def test_learns_the_task(classifier_dir):
 
 
 def test_the_directory_gives_the_scores_it_states(classifier_dir, task):
-    stored = classifier.load(classifier_dir)
-    data = encode(WordPieceEncoder(stored.vocab), open_task(task).split("test"), 16)
-    assert evaluate(stored.model, data)["accuracy"] == stored.result["accuracy"]
+    loaded = classifier.load(classifier_dir)
+    data = encode(WordPieceEncoder(loaded.vocab), open_task(task).split("test"), 16)
+    assert evaluate(loaded.model, data)["accuracy"] == loaded.result["accuracy"]
 
 
 def test_stock_paddlenlp_reads_a_classifier(classifier_dir):
@@ -100,8 +100,8 @@ def test_keeps_the_best_and_stops_early(encoder):
 def test_a_teacher_changes_what_is_learnt(tmp_path, encoder, task, classifier_dir, fit_settings):
     quick = fit_settings.model_copy(update={"epochs": 6})
     recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, train=quick)
-    distil = DistilSettings(teacher=classifier_dir, temperature=2.0, alpha=1.0)
-    stages.train(recipe.model_copy(update={"distil": distil}))
+    distill = DistillSettings(teacher=classifier_dir, temperature=2.0, alpha=1.0)
+    stages.train(recipe.model_copy(update={"distill": distill}))
     result = json.loads((tmp_path / "c" / "result.json").read_text())
     assert result["accuracy"] > 0.9  # from logits alone: alpha 1 leaves the labels out
 
@@ -171,7 +171,7 @@ def test_a_teacher_must_read_and_say_the_same(
 ):
     shutil.copytree(classifier_dir, tmp_path / "teacher")
     (tmp_path / "teacher" / name).write_text(content)
-    distil = DistilSettings(teacher=tmp_path / "teacher")
-    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, distil=distil)
+    distill = DistillSettings(teacher=tmp_path / "teacher")
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, distill=distill)
     with pytest.raises(UserError, match=message):
         stages.train(recipe)

@@ -8,7 +8,7 @@ from data_pipeline.base.progress import Progress
 from finetune.deploy.backends import read_deploy
 from finetune.deploy.predict import Predictor
 from finetune.recipes import ReportRecipe
-from finetune.report.measure import figures
+from finetune.report.measure import measure_speed
 from finetune.report.page import write_page
 from finetune.report.picture import scatter
 from finetune.settings import ReportSettings
@@ -19,8 +19,8 @@ from finetune.training.scores import scores
 MODEL_FILES = ("model.onnx", "model.json", "model.pdiparams")
 
 
-def make(recipe: ReportRecipe, directory: Path) -> None:
-    """Fill `directory` with report.json, report.png and report.html."""
+def write_report(recipe: ReportRecipe, directory: Path) -> None:
+    """Write report.json, report.png and report.html into `directory`."""
     examples = open_task(recipe.task).held_out()
     rows = []
     with Progress("report", len(recipe.models), "model") as progress:
@@ -45,11 +45,11 @@ def measure_model(name: str, directory: Path, examples: list, settings: ReportSe
     predictor = Predictor(directory, threads=settings.threads[-1])
     data = encode(predictor.encoder, examples, predictor.max_length)
     deploy = read_deploy(directory)
-    speed = figures(directory, data, settings)
+    speed = measure_speed(directory, data, settings)
     return {
         "name": name,
         **scores(predictor.encoded_logits(data), data.labels),
-        "latency_ms": headline(speed)["p50_ms"],
+        "latency_ms": headline_latency(speed)["p50_ms"],
         "size_mb": round(model_bytes(directory) / 1e6, 3),
         "parameters": deploy["parameters"],
         "precision": deploy["precision"],
@@ -58,7 +58,7 @@ def measure_model(name: str, directory: Path, examples: list, settings: ReportSe
     }
 
 
-def headline(speed: list[dict]) -> dict:
+def headline_latency(speed: list[dict]) -> dict:
     """The figure that is compared: the smallest batch at real lengths with the most threads."""
     real = [row for row in speed if row["length"] == "real"]
     return min(real, key=lambda row: (row["batch"], -row["threads"]))

@@ -4,7 +4,7 @@ import pytest
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import Recipe
-from finetune import stage
+from finetune.training import output
 
 
 class Settings(Recipe):
@@ -21,8 +21,16 @@ def source(tmp_path):
     return path.parent
 
 
-def once(tmp_path, source, make, value=1):
-    return stage.once("try", tmp_path / "out", Settings(value=value), [source], make)
+def make(tmp_path, source, write, value=1):
+    """Whether `write` was called."""
+    calls = []
+
+    def counted(directory):
+        calls.append(directory)
+        write(directory)
+
+    output.make_once("try", tmp_path / "out", Settings(value=value), [source], counted)
+    return bool(calls)
 
 
 def write(directory):
@@ -30,17 +38,17 @@ def write(directory):
 
 
 def test_made_once(tmp_path, source):
-    assert once(tmp_path, source, write)
-    assert not once(tmp_path, source, pytest.fail)
+    assert make(tmp_path, source, write)
+    assert not make(tmp_path, source, pytest.fail)
     assert (tmp_path / "out" / "product").read_text() == "done"
 
 
 def test_made_anew_for_other_settings_or_other_contents(tmp_path, source, capsys):
-    once(tmp_path, source, write)
-    assert once(tmp_path, source, write, value=2)
+    make(tmp_path, source, write)
+    assert make(tmp_path, source, write, value=2)
     assert "settings.value: was 1, is now 2" in capsys.readouterr().err
     (source / "model.safetensors").write_bytes(b"other weights")
-    assert once(tmp_path, source, write, value=2)
+    assert make(tmp_path, source, write, value=2)
     assert "inputs." in capsys.readouterr().err
 
 
@@ -51,13 +59,13 @@ def test_an_interrupted_stage_leaves_the_old_product(tmp_path, source, error):
         raise error
 
     with pytest.raises(error):
-        once(tmp_path, source, broken)
+        make(tmp_path, source, broken)
     assert not (tmp_path / "out").exists()
-    once(tmp_path, source, write)
+    make(tmp_path, source, write)
     with pytest.raises(error):
-        once(tmp_path, source, broken, value=2)
+        make(tmp_path, source, broken, value=2)
     assert (tmp_path / "out" / "product").exists()
-    assert once(tmp_path, source, write, value=2)
+    assert make(tmp_path, source, write, value=2)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert not (tmp_path / "out" / "half").exists()
 
@@ -65,4 +73,4 @@ def test_an_interrupted_stage_leaves_the_old_product(tmp_path, source, error):
 def test_an_input_without_a_model_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: no model there"):
-        once(tmp_path, tmp_path / "empty", write)
+        make(tmp_path, tmp_path / "empty", write)

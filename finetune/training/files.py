@@ -1,9 +1,11 @@
-"""Small files beside a model that can be read without Paddle."""
+"""Small files of a classifier directory, which are read without Paddle."""
 
 import json
 from pathlib import Path
 
 from data_pipeline.base.errors import UserError
+
+ACTIVATION_SCALES = "activation_scales.json"  # of quantisation-aware training
 
 
 def read_labels(directory: Path) -> list[str]:
@@ -16,7 +18,7 @@ def read_labels(directory: Path) -> list[str]:
             f"{path}: missing or not JSON; a classifier directory is what `train` writes"
         ) from None
     if not isinstance(labels, list) or len(labels) < 2:
-        raise UserError(f"{path}: a list of two or more label names is wanted")
+        raise UserError(f"{path}: must be a list of two or more label names")
     return labels
 
 

@@ -1,4 +1,4 @@
-"""What every stage that trains lays out first: the model, the task, and its splits as token ids."""
+"""A task's examples as token ids, and classifier directories made from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from finetune.training.fit import Fitted
 
 
 @dataclass
-class Splits:
-    """A task's text as ids; `test` is what a finished model is judged by."""
+class TaskData:
+    """The data of a task, encoded; `test` is what a finished model is reported on."""
 
     task: Task
     vocab: Path
@@ -23,7 +23,7 @@ class Splits:
     test: Encoded
 
     def result(self, model, fitted: Fitted, **more) -> dict:
-        """What result.json of a classifier directory says."""
+        """The content of result.json of a classifier directory."""
         return {
             "task": self.task.name,
             **evaluate(model, self.test),
@@ -39,21 +39,21 @@ class Splits:
         classifier.save(model, directory, self.task.labels, self.vocab, result)
 
 
-def open_splits(settings: TaskSettings, vocab: Path, max_length: int | None) -> Splits:
+def encode_task(settings: TaskSettings, vocab: Path, max_length: int | None) -> TaskData:
     """Read and encode a task; `max_length` None is the task's own."""
     from data_pipeline.text.encode import WordPieceEncoder
 
     task = open_task(settings)
     encoder = WordPieceEncoder(vocab)
     length = max_length or task.max_length
-    sets = (task.split("train"), task.split("dev"), task.held_out())
-    return Splits(task, vocab, length, *(encode(encoder, examples, length) for examples in sets))
+    data = (task.split("train"), task.split("dev"), task.held_out())
+    return TaskData(task, vocab, length, *(encode(encoder, split, length) for split in data))
 
 
-def open_classifier(
+def load_with_task(
     directory: Path, settings: TaskSettings
-) -> tuple[classifier.Classifier, Splits]:
+) -> tuple[classifier.Classifier, TaskData]:
     """A fine-tuned classifier and the task that it was fine-tuned on, encoded as it was then."""
-    stored = classifier.load(directory)
-    splits = open_splits(settings, stored.vocab, stored.result.get("max_length"))
-    return stored.model, splits
+    loaded = classifier.load(directory)
+    data = encode_task(settings, loaded.vocab, loaded.result.get("max_length"))
+    return loaded.model, data

@@ -1,4 +1,4 @@
-"""A stage makes a directory from settings and inputs: once, whole, anew only if those change."""
+"""An output directory is written once, whole, and again only if its settings or inputs change."""
 
 import json
 import shutil
@@ -15,42 +15,46 @@ from finetune.training import ranks
 RECORD = "stage.json"  # written last: a directory without it is not finished
 
 
-def once(
-    name: str, directory: Path, settings: Recipe, inputs: list[Path], make: Callable[[Path], None]
-) -> bool:
-    """Let `make` fill a temporary directory and put it in place as `directory`.
+def make_once(
+    stage: str,
+    directory: Path,
+    settings: Recipe,
+    inputs: list[Path],
+    write: Callable[[Path], None],
+) -> Path:
+    """Let `write` fill a temporary directory and put it in place as `directory`; returns that.
 
-    Nothing is done (and False returned) when `directory` was finished by the same settings from
-    the same inputs, which are compared by their contents. A directory that is not ours is refused.
+    Nothing is done when `directory` was finished by the same settings from the same inputs, which
+    are compared by their contents. A directory that no stage has written is refused (UserError).
     """
     directory = Path(directory)
     record = {
-        "stage": name,
+        "stage": stage,
         "settings": settings.model_dump(mode="json"),
         "inputs": {str(path): fingerprint(path) for path in inputs},
     }
-    previous = _previous(directory)
+    previous = _previous_record(directory)
     if previous is not None:
         changed = differences(_comparable(previous), _comparable(record))
         if not changed:
-            _say(f"{name}: {directory} is finished already")
-            return False
-        _say(f"{name}: making {directory} anew, since " + "; ".join(changed)[:300])
+            _log(f"{stage}: {directory} is finished already")
+            return directory
+        _log(f"{stage}: writing {directory} again because of " + "; ".join(changed)[:300])
     rank = ranks.current().rank
     temporary = directory.with_name(f".{directory.name}.making{rank or ''}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     began = time.monotonic()
-    make(temporary)
+    write(temporary)
     if rank:  # the first rank's directory is the product
         shutil.rmtree(temporary)
-        return True
+        return directory
     write_json(temporary / RECORD, record | {"seconds": round(time.monotonic() - began, 1)})
     if directory.exists():
         shutil.rmtree(directory)
     temporary.replace(directory)
-    _say(f"{name}: {directory} written in {time.monotonic() - began:.0f} s")
-    return True
+    _log(f"{stage}: {directory} written in {time.monotonic() - began:.0f} s")
+    return directory
 
 
 def fingerprint(path: Path) -> str:
@@ -64,7 +68,7 @@ def fingerprint(path: Path) -> str:
     raise UserError(f"{path}: no model there (model.safetensors, model.onnx or model.pdiparams)")
 
 
-def _previous(directory: Path) -> dict | None:
+def _previous_record(directory: Path) -> dict | None:
     if not directory.exists():
         return None
     try:
@@ -82,5 +86,5 @@ def _comparable(record: dict) -> dict:
     return {"settings": record.get("settings"), "inputs": record.get("inputs")}
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,8 @@
-"""From an exported FP32 model to an INT8 one that is let through only if it is good enough."""
+"""From an exported FP32 model to an INT8 one that is written only if it is good enough."""
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from data_pipeline.base.machine import int8_weight_peak
 from finetune.deploy.backends import read_deploy
 from finetune.deploy.onnx_graph import Graph, fuse_attention, simplified
 from finetune.deploy.predict import Predictor
-from finetune.quantise import onnx_int8, proof, ranges
+from finetune.quantise import checks, onnx_int8
+from finetune.quantise.calibration import range_of
+from finetune.quantise.gate import check_loss
+from finetune.quantise.observe import observe
 from finetune.quantise.qat_scales import learnt_ranges
 from finetune.recipes import QuantiseRecipe
 from finetune.settings import QuantiseSettings
@@ -20,13 +24,11 @@ from finetune.tasks import open_task
 from finetune.training.batches import Encoded, encode
 from finetune.training.scores import scores
 
-
-class LossTooLargeError(UserError):
-    """The INT8 model loses more accuracy than is allowed."""
+Ranges = dict[str, tuple[float, float]]
 
 
-def make(recipe: QuantiseRecipe, directory: Path) -> None:
-    """Fill `directory` with the INT8 form of `recipe.model`."""
+def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
+    """Write the INT8 form of `recipe.model` into `directory`."""
     source, settings = Path(recipe.model), recipe.quantise
     if not (source / "model.onnx").is_file():
         raise UserError(f"{source}: no model.onnx; INT8 is made from an ONNX export")
@@ -39,11 +41,12 @@ def make(recipe: QuantiseRecipe, directory: Path) -> None:
         fused = Path(temporary) / "fused.onnx"
         fuse(source / "model.onnx", fused)
         quantise_file(fused, directory / "model.onnx", settings, calibration, source)
+        products = len(onnx_int8.products(Graph(fused)))
         evidence = {
-            "kernels": proof.prove_int8(
-                directory / "model.onnx", calibration[0], len(onnx_int8.products(Graph(fused)))
+            "kernels": checks.require_int8_kernels(
+                directory / "model.onnx", calibration[0], products
             ),
-            "layer_errors": proof.layer_errors(fused, directory / "model.onnx", calibration[0]),
+            "layer_errors": checks.layer_errors(fused, directory / "model.onnx", calibration[0]),
         }
     for name in ("vocab.txt", "labels.json"):
         shutil.copyfile(source / name, directory / name)
@@ -53,7 +56,11 @@ def make(recipe: QuantiseRecipe, directory: Path) -> None:
         "weight_peak": weight_peak(settings),
     }
     write_json(directory / "deploy.json", deploy)
-    evidence["dev"] = gate(fp32, Predictor(directory), dev, settings, evidence["layer_errors"])
+    before, after = (
+        scores(predictor.encoded_logits(dev), dev.labels)["accuracy"]
+        for predictor in (fp32, Predictor(directory))
+    )
+    evidence["dev"] = check_loss(before, after, settings, evidence["layer_errors"])
     write_json(directory / "deploy.json", deploy | evidence)
 
 
@@ -82,18 +89,9 @@ def quantise_file(
     options = {"per_channel": settings.per_channel, "peak": weight_peak(settings)}
     if settings.mode == "dynamic":
         onnx_int8.quantise_dynamic(fp32, int8, **options)
-        return
-    graph = Graph(fp32)
-    if settings.mode == "qat":
-        found = learnt_ranges(graph, source)
     else:
-        inputs = sorted({node.input[0] for node in onnx_int8.products(graph)})
-        seen = ranges.observe(fp32, inputs, calibration)
-        found = {
-            name: ranges.range_of(one, settings.calibration, settings.percentile)
-            for name, one in seen.items()
-        }
-    onnx_int8.quantise_static(fp32, int8, found, **options)
+        ranges = RANGES[settings.mode](fp32, settings, calibration, source)
+        onnx_int8.quantise_static(fp32, int8, ranges, **options)
 
 
 def weight_peak(settings: QuantiseSettings) -> int:
@@ -101,18 +99,23 @@ def weight_peak(settings: QuantiseSettings) -> int:
     return int8_weight_peak() if settings.weight_peak == "auto" else settings.weight_peak
 
 
-def gate(
-    fp32: Predictor, int8: Predictor, dev: Encoded, settings: QuantiseSettings, errors: list[dict]
-) -> dict[str, float]:
-    """Dev accuracy before and after; UserError with the error by layer when too much is lost."""
-    before = scores(fp32.encoded_logits(dev), dev.labels)["accuracy"]
-    after = scores(int8.encoded_logits(dev), dev.labels)["accuracy"]
-    drop = 100 * (before - after)
-    if settings.allowed_drop is not None and drop > settings.allowed_drop:
-        table = "\n".join(f"  {row['relative_error']:8.4f}  {row['after']}" for row in errors)
-        raise LossTooLargeError(
-            f"INT8 loses {drop:.2f} points on dev, more than quantise.allowed_drop "
-            f"({settings.allowed_drop:g}). Relative error by layer:\n{table}\n"
-            "  Try per_channel: true, another calibration, more batches, or mode: dynamic or qat."
-        )
-    return {"fp32": before, "int8": after, "drop_points": round(drop, 3)}
+def calibrated_ranges(
+    fp32: Path, settings: QuantiseSettings, calibration: list[dict], _: Path
+) -> Ranges:
+    """Range of every product's input, from calibration batches."""
+    inputs = sorted({node.input[0] for node in onnx_int8.products(Graph(fp32))})
+    return {
+        name: range_of(observed, settings.calibration, settings.percentile)
+        for name, observed in observe(fp32, inputs, calibration).items()
+    }
+
+
+def ranges_from_training(fp32: Path, _: QuantiseSettings, __: list[dict], source: Path) -> Ranges:
+    """Range of every product's input, as quantisation-aware training left it in `source`."""
+    return learnt_ranges(Graph(fp32), source)
+
+
+RANGES: dict[str, Callable[[Path, QuantiseSettings, list[dict], Path], Ranges]] = {
+    "static": calibrated_ranges,
+    "qat": ranges_from_training,
+}

@@ -1,4 +1,4 @@
-"""Evidence from ONNX Runtime itself: which kernels ran, and where INT8 differs from FP32."""
+"""Checks of an INT8 model: which kernels ONNX Runtime ran, and where INT8 differs from FP32."""
 
 import json
 import tempfile
@@ -10,7 +10,7 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 from finetune.deploy.backends import OnnxBackend
 from finetune.deploy.onnx_graph import Graph
-from finetune.quantise import ranges
+from finetune.quantise import observe
 
 INT8_KERNELS = {
     "DynamicQuantizeMatMul",
@@ -22,7 +22,7 @@ INT8_KERNELS = {
 }
 
 
-def kernels(path: Path, batch: dict) -> Counter:
+def count_kernels(path: Path, batch: dict[str, np.ndarray]) -> Counter:
     """How often each kernel ran in one call, from ONNX Runtime's profile."""
     with tempfile.TemporaryDirectory() as directory:
         backend = OnnxBackend(path, profile=Path(directory) / "profile")
@@ -35,10 +35,10 @@ def kernels(path: Path, batch: dict) -> Counter:
     )
 
 
-def prove_int8(path: Path, batch: dict, products: int) -> dict[str, int]:
-    """Kernel counts; UserError when fewer than `products` integer kernels ran."""
-    ran = kernels(path, batch)
-    integer = {name: count for name, count in ran.items() if name in INT8_KERNELS}
+def require_int8_kernels(path: Path, batch: dict[str, np.ndarray], products: int) -> dict[str, int]:
+    """Counts of the integer kernels; UserError when fewer than `products` of them ran."""
+    counts = count_kernels(path, batch)
+    integer = {name: count for name, count in counts.items() if name in INT8_KERNELS}
     if sum(integer.values()) < products:
         raise UserError(
             f"{path}: {products} products were quantised but ONNX Runtime ran {integer or 'no'} "
@@ -47,7 +47,7 @@ def prove_int8(path: Path, batch: dict, products: int) -> dict[str, int]:
     return integer
 
 
-def layer_errors(fp32: Path, int8: Path, batch: dict) -> list[dict]:
+def layer_errors(fp32: Path, int8: Path, batch: dict[str, np.ndarray]) -> list[dict]:
     """Relative RMS error after every LayerNormalization, in order: where precision is lost.
 
     The first is after the embeddings, then two a layer: attention, feed-forward.
@@ -57,15 +57,17 @@ def layer_errors(fp32: Path, int8: Path, batch: dict) -> list[dict]:
         for node in Graph(fp32).model.graph.node
         if node.op_type == "LayerNormalization"
     ]
-    values = [ranges.run(ranges.exposing(path, names), names, batch) for path in (fp32, int8)]
+    exact, rounded = (
+        observe.run(observe.open_with_outputs(path, names), names, batch) for path in (fp32, int8)
+    )
     rows = []
-    for number, (wanted, got) in enumerate(zip(*values, strict=True)):
-        error = np.sqrt(((got - wanted) ** 2).mean()) / max(np.sqrt((wanted**2).mean()), 1e-12)
-        rows.append({"after": _place(number), "relative_error": round(float(error), 5)})
+    for number, (wanted, value) in enumerate(zip(exact, rounded, strict=True)):
+        error = np.sqrt(((value - wanted) ** 2).mean()) / max(np.sqrt((wanted**2).mean()), 1e-12)
+        rows.append({"after": _layer_part(number), "relative_error": round(float(error), 5)})
     return rows
 
 
-def _place(number: int) -> str:
+def _layer_part(number: int) -> str:
     if number == 0:
         return "embeddings"
     part = "attention" if number % 2 else "feed-forward"

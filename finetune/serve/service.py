@@ -5,12 +5,12 @@ from finetune.recipes import ServeRecipe
 from finetune.serve.app import create_app
 
 
-def run(recipe: ServeRecipe) -> str:
-    """Serve until SIGINT or SIGTERM; requests under way are answered before it ends."""
+def run_service(recipe: ServeRecipe) -> str:
+    """Serve until SIGINT or SIGTERM; accepted requests are answered before it ends."""
     import uvicorn
 
     predictor = Predictor(recipe.model, recipe.threads, recipe.max_batch)
-    predictor.predict(["。"])  # the first call allocates; nobody should wait for that
+    predictor.predict(["。"])  # the first call allocates memory and is slow
     uvicorn.run(
         create_app(predictor, recipe),
         host=recipe.host,
