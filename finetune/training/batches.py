@@ -53,6 +53,12 @@ class Encoded:
         """All labels that count, int64 [n]."""
         return self.labels
 
+    def parts(self, logits: np.ndarray) -> np.ndarray:
+        """float64 [n, 2]: a numerator and a denominator of each row. The main score is the ratio of
+        their sums, so it can be computed for any sample of rows (`finetune.report.bootstrap`)."""
+        right = (logits.argmax(-1) == self.labels).astype(np.float64)
+        return np.stack([right, np.ones_like(right)], 1)
+
     def scores(self, logits: np.ndarray) -> dict[str, float]:
         """Scores by name; the first is the one that models of this kind are chosen by."""
         return scores(logits, self.labels)

@@ -61,9 +61,7 @@ class EncodedTokens(Encoded):
 
     def scores(self, logits: list[np.ndarray]) -> dict[str, float]:
         """Exact match of entities (place and type), micro-averaged; and accuracy over tokens."""
-        predicted = [self.spans(row, values.argmax(-1)) for row, values in enumerate(logits)]
-        hit = sum(len(set(a) & set(b)) for a, b in zip(predicted, self.gold, strict=True))
-        found, expected = sum(map(len, predicted)), sum(map(len, self.gold))
+        hit, found, expected = self.matches(logits).sum(0).tolist()
         right = [
             (values.argmax(-1) == labels)[labels != IGNORE]
             for values, labels in zip(logits, self.labels, strict=True)
@@ -74,6 +72,19 @@ class EncodedTokens(Encoded):
             "entity_recall": hit / expected if expected else 0.0,
             "token_accuracy": float(np.concatenate(right).mean()),
         }
+
+    def matches(self, logits: list[np.ndarray]) -> np.ndarray:
+        """int64 [rows, 3]: entities that are right, predicted, and in the gold data."""
+        rows = np.zeros((len(self), 3), np.int64)
+        for row, values in enumerate(logits):
+            predicted, gold = self.spans(row, values.argmax(-1)), self.gold[row]
+            rows[row] = len(set(predicted) & set(gold)), len(predicted), len(gold)
+        return rows
+
+    def parts(self, logits: list[np.ndarray]) -> np.ndarray:
+        """See `Encoded.parts`; the main score is entity F1."""
+        hit, found, expected = self.matches(logits).T
+        return np.stack([2.0 * hit, found + expected], 1)
 
     def spans(self, row: int, labels: np.ndarray) -> list[Span]:
         """The entities that labels int64 [tokens] of a row mark, in the example's characters."""

@@ -102,6 +102,8 @@ def test_entity_scores_equal_seqevals(seed):
     ]
     scores = data.scores(logits)
     assert scores["entity_f1"] == pytest.approx(f1_score(gold, predicted))
+    numerator, denominator = data.parts(logits).sum(0)
+    assert scores["entity_f1"] == pytest.approx(numerator / denominator)
     assert scores["entity_precision"] == pytest.approx(precision_score(gold, predicted))
     assert scores["entity_recall"] == pytest.approx(recall_score(gold, predicted))
 
