@@ -7,12 +7,12 @@ error that names its nearest neighbour.
 
 import copy
 import difflib
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_atomically
@@ -34,7 +34,7 @@ R = TypeVar("R", bound=Recipe)
 
 
 def load(model: type[R], path: Path | str, overrides: list[str] | None = None) -> R:
-    """Read `path`, lay `overrides` (`["--key.subkey", "value", ...]`) over it, check the whole.
+    """Read `path`, apply `overrides` (`["--key.subkey", "value", ...]`), check the whole.
 
     Raises UserError with every problem found.
     """
@@ -42,7 +42,7 @@ def load(model: type[R], path: Path | str, overrides: list[str] | None = None) -
 
 
 def values_of(path: Path | str, overrides: list[str] | None = None) -> dict[str, Any]:
-    """What a recipe file says with `overrides` laid over it, not checked."""
+    """The values of a recipe file, changed by `overrides`, not checked."""
     values = read_yaml(Path(path))
     for key, text in parse_overrides(overrides or []):
         _set(values, key, _parse(text, f"--{key}"))
@@ -50,7 +50,7 @@ def values_of(path: Path | str, overrides: list[str] | None = None) -> dict[str,
 
 
 def check(model: type[R], values: dict[str, Any], where: str) -> R:
-    """The typed recipe for plain `values`, or a UserError that lists all that is wrong in them."""
+    """The typed recipe of plain `values`, or a UserError that lists every problem in them."""
     recipe, problems = examine(model, values)
     if problems or recipe is None:
         texts = [text for text in problems.values() if text]
@@ -61,14 +61,14 @@ def check(model: type[R], values: dict[str, Any], where: str) -> R:
 
 
 def examine(
-    model: type[R], values: dict[str, Any], stand_in: dict[str, Any] | None = None
+    model: type[R], values: dict[str, Any], placeholders: dict[str, Any] | None = None
 ) -> tuple[R | None, dict[str, str]]:
-    """All that is wrong in `values`, by dotted field, and the recipe as it is without that.
+    """The recipe with every wrong value replaced, and {dotted field: what is wrong with it}.
 
-    A section whose fields are wrong is checked as a whole only once they are right; so what is
-    wrong is taken out (its default takes its place, or for a field that has none its value in
-    `stand_in`) and the rest is checked again. A section that is then wrong because of what took the
-    place of a field has no text. None when the recipe cannot be made even so.
+    Pydantic checks a section as a whole only once its fields are right. So wrong values are taken
+    out (the default takes their place, or for a field without one its value in `placeholders`) and
+    the rest is checked again. A section that is wrong only because of such a replacement has an
+    empty text. The recipe is None when it cannot be made even so.
     """
     values, problems = copy.deepcopy(values), {}
     while True:
@@ -76,9 +76,18 @@ def examine(
             return model.model_validate(values), problems
         except ValidationError as error:
             items = error.errors()
-        changes = [_mend(values, item, problems, model, stand_in or {}) for item in items]
+        changes = [_replace(values, item, problems, model, placeholders or {}) for item in items]
         if not any(changes):
             return None, problems
+
+
+def wrong_together(message: str, *fields: str) -> PydanticCustomError:
+    """What a validator of a whole section raises: `message`, and the fields that it compares.
+
+    When one of `fields` is wrong by itself, only that is reported, not the section.
+    """
+    context = {"message": message, "fields": fields}
+    return PydanticCustomError("wrong_together", "{message}", context)
 
 
 def save(recipe: Recipe, path: Path) -> None:
@@ -97,7 +106,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     values = _parse(text, str(path))
     if not isinstance(values, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys to values, found {values!r:.60}")
+        raise UserError(f"{path}: a recipe is a mapping of keys to values, not {values!r:.60}")
     return values
 
 
@@ -119,14 +128,14 @@ def parse_overrides(arguments: list[str]) -> list[tuple[str, str]]:
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Dotted names of the fields in which two plain mappings differ, with both values."""
-    found = []
+    changed = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
+            changed += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}: was {a!r}, is now {b!r}")
-    return found
+            changed.append(f"{prefix}{key}: was {a!r}, is now {b!r}")
+    return changed
 
 
 def _parse(text: str, where: str) -> Any:
@@ -136,15 +145,15 @@ def _parse(text: str, where: str) -> Any:
         raise UserError(f"{where}: not valid YAML: {error}") from None
 
 
-def _mend(values: dict, item: dict, problems: dict, model: type[BaseModel], stand_in: dict) -> bool:
-    """Note a problem and take its field out of `values`; whether that changed anything."""
+def _replace(
+    values: dict, item: dict, problems: dict, model: type[BaseModel], placeholders: dict
+) -> bool:
+    """Note one problem and take its value out of `values`; whether that changed anything."""
     field = ".".join(str(part) for part in item["loc"])
-    known = field in problems
-    replaced = [name.rpartition(".")[2] for name in problems if name.startswith(f"{field}.")]
-    is_due_to_it = any(re.search(rf"\b{re.escape(name)}\b", item["msg"]) for name in replaced)
-    problems.setdefault(field, "" if is_due_to_it else _describe(model, item))
+    is_new = field not in problems
+    problems.setdefault(field, "" if _follows(item, field, problems) else _describe(model, item))
     if item["type"] == "missing":
-        fitting = {k: v for k, v in stand_in.items() if f"{k}.".startswith(f"{field}.")}
+        fitting = {k: v for k, v in placeholders.items() if f"{k}.".startswith(f"{field}.")}
         for name, value in fitting.items():
             _set(values, name, value)
         return bool(fitting)
@@ -156,7 +165,24 @@ def _mend(values: dict, item: dict, problems: dict, model: type[BaseModel], stan
     if not item["loc"] or item["loc"][-1] not in parent:
         return False
     del parent[item["loc"][-1]]
-    return not known
+    return is_new
+
+
+def _follows(item: dict, section: str, problems: dict) -> bool:
+    """Whether a section is wrong because a wrong field in it was replaced by its default.
+
+    A validator that does not say which fields it compares may compare any of them.
+    """
+    if item["type"] not in ("wrong_together", "value_error"):
+        return False
+    prefix = f"{section}." if section else ""
+    replaced = {name for name in problems if name.startswith(prefix) and name != section}
+    compared = item.get("ctx", {}).get("fields")
+    if compared is None:
+        return bool(replaced)
+    return any(
+        f"{name}.".startswith(f"{prefix}{field}.") for name in replaced for field in compared
+    )
 
 
 def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -174,13 +200,14 @@ def _describe(model: type[BaseModel], item: dict[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         known = _fields_at(model, item["loc"][:-1])
         near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}"
+        hint = f"did you mean {near[0]!r}?" if near else f"the keys are: {', '.join(sorted(known))}"
         return f"{field}: unknown key; {hint}"
     if item["type"] == "missing":
         return f"{field}: missing; it has no default"
-    message = item["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(item["input"], dict) else f" (found {item['input']!r:.80})"
-    return f"{field}: {message}{shown}"
+    error = item.get("ctx", {}).get("error")  # what a validator raised
+    message = str(error) if error is not None else item["msg"]
+    value = "" if isinstance(item["input"], dict) else f" (it is {item['input']!r:.80})"
+    return f"{field}: {message}{value}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple) -> list[str]:
@@ -199,7 +226,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for part in getattr(annotation, "__args__", ()):
-        found = _model_in(part)
-        if found is not None:
-            return found
+        nested = _model_in(part)
+        if nested is not None:
+            return nested
     return None

@@ -21,13 +21,14 @@ class Optimizer(recipes.Recipe):
     @model_validator(mode="after")
     def _warmup_ends(self):
         if self.warmup >= self.total:
-            raise ValueError(f"warmup {self.warmup} leaves nothing of total {self.total}")
+            message = f"warmup {self.warmup} leaves nothing of total {self.total}"
+            raise recipes.wrong_together(message, "warmup", "total")
         return self
 
 
 class Example(recipes.Recipe):
     name: str
-    """What the run is called."""
+    """Name of the run."""
     optimizer: Optimizer = Optimizer()
     """How weights are updated."""
     layers: tuple[int, ...] = ()
@@ -63,12 +64,33 @@ def test_a_section_is_checked_as_a_whole_even_when_a_field_of_it_is_wrong():
     values = {"optimizer": {"learning_rate": -1, "warmup": 3}, "layers": [1, "x", "y"]}
     with pytest.raises(UserError) as caught:
         recipes.check(Example, values, "test")
-    for said in ("optimizer.learning_rate", "warmup 3 leaves", "layers.1", "layers.2", "name: mis"):
-        assert said in str(caught.value)
+    for part in ("optimizer.learning_rate", "warmup 3 leaves", "layers.1", "layers.2", "name: mis"):
+        assert part in str(caught.value)
     recipe, problems = recipes.examine(Example, values, {"name": "some"})
     assert recipe == Example(name="some")
     assert [*problems] == ["name", "optimizer.learning_rate", "layers.1", "layers.2", "optimizer"]
     assert values["optimizer"] == {"learning_rate": -1, "warmup": 3}
+
+
+class Plain(recipes.Recipe):
+    first: int = 1
+    """A number."""
+    second: int = 2
+    """A larger number."""
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.first >= self.second:
+            raise ValueError("the order is wrong")
+        return self
+
+
+def test_a_validator_that_does_not_name_its_fields_waits_until_all_are_right():
+    """Its message is never searched for names of fields."""
+    _, problems = recipes.examine(Plain, {"first": "many", "second": 0})
+    assert [*problems] == ["first", ""] and problems[""] == ""
+    with pytest.raises(UserError, match=r"\(recipe\): the order is wrong"):
+        recipes.check(Plain, {"first": 3}, "test")
 
 
 def test_what_took_the_place_of_a_wrong_field_is_not_blamed():
