@@ -3,63 +3,15 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from data_pipeline.base.recipes import Recipe
-from data_pipeline.sources.packaged import NAMES
-from data_pipeline.text.words import SEGMENTERS
-
-
-class Source(Recipe):
-    """One place where text comes from: `path` or `packaged`."""
-
-    path: str | None = None
-    """A file, a folder (searched with all its folders) or a glob such as `clue/**/*.txt`."""
-    packaged: Literal[NAMES] | None = None
-    """A corpus that an installed package carries."""
-    format: Literal["auto", "txt", "jsonl", "parquet"] = "auto"
-    """`auto` goes by the file's name: .txt, .jsonl, .json, .parquet, each also with .gz or .zst."""
-    fields: tuple[str, ...] = ("text",)
-    """jsonl and parquet: the fields that hold text; several make one document together."""
-    documents: Literal["blank_line", "line", "file"] = "blank_line"
-    """txt: what ends a document. `blank_line` is the layout of CLUECorpus2020."""
-    encoding: str = "auto"
-    """`auto` tells UTF-8 (with or without BOM), UTF-16 with BOM and GB18030 apart, by file."""
-
-    @model_validator(mode="after")
-    def _one_place(self):
-        if (self.path is None) == (self.packaged is None):
-            raise ValueError("give either path or packaged")
-        return self
-
-
-class Clean(Recipe):
-    """Rules in the order in which they apply. Each has a counter in the manifest."""
-
-    html: bool = True
-    """Remove tags, comments, scripts; turn `&amp;` and the like into what they stand for."""
-    control: bool = True
-    """Remove control, zero-width, direction and private-use characters, and NUL."""
-    special_tokens: bool = True
-    """Remove a literal `[MASK]` and the like, which would pass for the real one."""
-    width: bool = True
-    """Full-width Latin letters and digits to ASCII. Chinese punctuation stays as it is."""
-    simplify: bool = False
-    """Traditional characters to simplified ones, by OpenCC."""
-    blanks: bool = True
-    """Several blanks in a row become one; none at the ends of a line."""
-    split: bool = True
-    """Cut lines into sentences at Chinese punctuation, never inside a short quotation."""
-    max_chars: int = Field(512, ge=16)
-    """Longer sentences are cut, at a comma where there is one. Nothing is lost."""
-    min_chars: int = Field(4, ge=1)
-    """Shorter sentences are left out (blanks do not count)."""
-    min_chinese_share: float = Field(0.3, ge=0, le=1)
-    """Sentences with a smaller share of Han characters are left out."""
+from data_pipeline.sources.settings import Source
+from data_pipeline.text.settings import Clean, Vocab, Words
 
 
 class Dedup(Recipe):
-    """What counts as said before. The first occurrence stays."""
+    """What counts as a duplicate. The first occurrence stays."""
 
     exact: bool = True
     """Leave out sentences that occurred before anywhere in the corpus."""
@@ -69,45 +21,6 @@ class Dedup(Recipe):
     """Jaccard similarity above which documents resemble each other."""
     near_permutations: int = Field(128, ge=16, le=1024)
     """Hash functions of MinHash: more are slower and sharper."""
-
-
-class Words(Recipe):
-    """Word boundaries for whole-word masking."""
-
-    segmenter: Literal[SEGMENTERS] = "rjieba"
-    """`jieba` is the reference; `rjieba` cuts the same way but for some ASCII runs, and faster."""
-    hmm: bool = True
-    """Let a hidden Markov model find words that the dictionary lacks."""
-
-
-class Train(Recipe):
-    """A vocabulary made from this very text."""
-
-    size: int = Field(21128, ge=100, le=1 << 20)
-    """Tokens, the five special ones among them."""
-    min_count: int = Field(2, ge=1)
-    """Characters and pieces that occur less often are left to [UNK]."""
-    sample_mb: int = Field(2000, ge=1)
-    """Text to look at, spread evenly over the corpus."""
-
-
-class Vocab(Recipe):
-    """The vocabulary: `file` or `train`."""
-
-    file: Path | None = None
-    """A BERT vocab.txt."""
-    train: Train | None = None
-    """Train one on the cleaned text."""
-    lower_case: bool = True
-    """As the tokenizer of all published Chinese models does; also strips accents."""
-    max_unk_share: float = Field(0.02, ge=0, le=1)
-    """More [UNK] than this among the tokens is an error."""
-
-    @model_validator(mode="after")
-    def _one_origin(self):
-        if (self.file is None) == (self.train is None):
-            raise ValueError("give either file or train")
-        return self
 
 
 class Run(Recipe):

@@ -14,10 +14,11 @@ from typing import Any
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
+from data_pipeline.base.functions import function_digest
 from data_pipeline.base.recipes import check
 from data_pipeline.recipe import BuildRecipe
-from data_pipeline.sources import formats as sources
-from data_pipeline.sources.formats import Input, Part
+from data_pipeline.sources.inputs import find_inputs, make_pieces
+from data_pipeline.sources.parts import Input, Part
 from data_pipeline.text import vocab
 
 FOLDER = ".build"
@@ -55,6 +56,8 @@ class Plan:
             for entry in self.inputs
         }
         content = {**self.recipe.content(), "inputs": inputs}
+        names = [*self.recipe.clean.rules, *(entry.format for entry in self.inputs)]
+        content["functions"] = {name: function_digest(name) for name in names if ":" in name}
         if self.recipe.vocab.file is not None:
             tokens = vocab.read(self.recipe.vocab.file)
             content["vocab"]["sha256"] = vocab.sha256(tokens)
@@ -84,8 +87,8 @@ class Plan:
 
 def make(recipe: BuildRecipe) -> Plan:
     """Look for the inputs and cut them into pieces."""
-    inputs = sources.find(recipe.sources)
-    return Plan(recipe, inputs, sources.pieces(inputs, recipe.sources, int(recipe.piece_mb * 1e6)))
+    inputs = find_inputs(recipe.sources)
+    return Plan(recipe, inputs, make_pieces(inputs, recipe.sources, int(recipe.piece_mb * 1e6)))
 
 
 def versions() -> dict[str, str]:

@@ -10,8 +10,8 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.building import dedup, spill
 from data_pipeline.building.plan import Plan
-from data_pipeline.sources import formats as sources
 from data_pipeline.sources import streams
+from data_pipeline.sources.inputs import read_documents
 from data_pipeline.text import clean
 from data_pipeline.text.encode import Splitter
 
@@ -62,7 +62,7 @@ def _documents(build: Plan, piece: int, counters: Counter, damaged: list[str]) -
         entry = build.inputs[part.input]
         source = build.recipe.sources[entry.source]
         try:
-            for text in sources.documents(entry, part, source, counters):
+            for text in read_documents(entry, part, source, counters):
                 counters["documents_in"] += 1
                 yield text
         except streams.Damaged as error:

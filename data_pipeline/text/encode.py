@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.text import vocab
+from data_pipeline.text.characters import is_han
 
 # What a code point is, where it is not an id (>= 0).
 RUN = -1  # part of a run that WordPiece looks at as a whole
@@ -190,24 +191,6 @@ def cleaned(text: str) -> str:
         elif char not in "\0\ufffd" and not (kind := unicodedata.category(char)).startswith("C"):
             out.append(" " if kind == "Zs" else char)
     return "".join(out)
-
-
-def is_han(char: str) -> bool:
-    """Whether the reference puts spaces round it."""
-    code = ord(char)
-    return any(a <= code <= b for a, b in HAN)
-
-
-HAN = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-    (0x2F800, 0x2FA1F),
-)
 
 
 def is_punctuation(char: str) -> bool:

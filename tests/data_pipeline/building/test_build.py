@@ -10,12 +10,13 @@ import pytest
 from data_pipeline.base.errors import UserError
 from data_pipeline.building import plan, steps
 from data_pipeline.building.build import build
-from data_pipeline.recipe import Clean
 from data_pipeline.shards import format as shards
 from data_pipeline.shards.format import Manifest, ShardReader
 from data_pipeline.shards.verify import verify
-from data_pipeline.text import clean, vocab
+from data_pipeline.text import vocab
+from data_pipeline.text.clean import clean
 from data_pipeline.text.encode import WordPieceEncoder
+from data_pipeline.text.settings import Clean
 
 
 def texts_of(folder) -> list[list[int]]:
@@ -31,7 +32,7 @@ def test_nothing_is_dropped_or_changed_on_the_way(corpus, recipe, vocab_file):
     manifest = build(made, quiet=True)
     files = sorted(corpus.rglob("*.txt"))
     lines = [line for path in files for line in path.read_text(encoding="utf-8").split("\n")]
-    kept = [s for line in lines for s in clean.clean(line, Clean(), Counter())]
+    kept = [s for line in lines for s in clean(line, Clean(), Counter())]
     expected = np.concatenate(WordPieceEncoder(vocab_file).ids(kept)).tolist()
     assert [i for ids in texts_of(made.output_dir) for i in ids] == expected
     assert manifest.counters["sentences_out"] == len(kept)

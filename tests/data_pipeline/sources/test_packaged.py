@@ -62,5 +62,5 @@ def test_pickles_with_code_in_them_are_refused(tmp_path, monkeypatch):
 def test_unknown_split_and_absent_package():
     with pytest.raises(UserError, match="none of train, dev, test"):
         packaged.inews("validation")
-    with pytest.raises(UserError, match="pip install no-such"):
+    with pytest.raises(UserError, match=r'pip install "ppminilm-fleet\[demo\]"'):
         packaged._folder("no_such_module", "no-such")

@@ -33,7 +33,7 @@ def test_size_is_kept(size):
 def test_training_does_not_depend_on_the_process():
     """Hash tables of the trainer are seeded anew in every process."""
     program = (
-        "from collections import Counter; from data_pipeline import vocab;"
+        "from collections import Counter; from data_pipeline.text import vocab;"
         "w = Counter({f'w{i % 37}o{i * i % 91}rd{i % 7}': i % 5 + 1 for i in range(3000)});"
         "c = Counter({chr(0x4E00 + i): i % 9 + 1 for i in range(900)});"
         "print(vocab.sha256(vocab.train(c, w, 1500, 2)))"

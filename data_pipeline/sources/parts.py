@@ -1,0 +1,78 @@
+"""What formats have in common: inputs, parts of inputs, and how a format plans and reads them."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from data_pipeline.base.recipes import Recipe
+
+Unit = Literal["byte", "row group", "document", "file"]
+
+
+class ReadSettings(Recipe):
+    """How the documents of an input are told apart."""
+
+    fields: tuple[str, ...] = ("text",)
+    """jsonl and parquet: the fields that hold text; several make one document together."""
+    documents: Literal["blank_line", "line", "file"] = "blank_line"
+    """txt: what ends a document. `blank_line` is the layout of CLUECorpus2020."""
+    encoding: str = "auto"
+    """`auto` tells UTF-8 (with or without BOM), UTF-16 with BOM and GB18030 apart, by file."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file, or one packaged corpus."""
+
+    source: int
+    """Index into the recipe's sources."""
+    path: str
+    """Or the name of the packaged corpus."""
+    format: str
+    """A name in the table of formats, or `package.module:function`."""
+    encoding: str
+    bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of an input: `start` to `stop`, `stop` not included, counted in `unit`."""
+
+    input: int
+    """Index into the inputs."""
+    unit: Unit
+    start: int
+    stop: int
+    bytes: int
+    """How much of the input that is, for the sizes of pieces and the progress bar."""
+
+
+class Format(ABC):
+    """How one format is cut into parts, and a part read as documents."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """File names that have this format unless the recipe names another."""
+
+    @abstractmethod
+    def parts(
+        self, number: int, entry: Input, settings: ReadSettings, part_bytes: int
+    ) -> Iterator[Part]:
+        """Parts of about `part_bytes` that together are input `number`, in order."""
+
+    @abstractmethod
+    def documents(
+        self, entry: Input, part: Part, settings: ReadSettings, counters: Counter
+    ) -> Iterator[str]:
+        """The documents of a part: lines joined by line ends, bad bytes as lone surrogates.
+
+        `counters["records_bad"]` counts records that hold no text. streams.Damaged when the file
+        breaks off; OSError when it cannot be opened.
+        """
+
+
+def whole_file_part(number: int, entry: Input) -> Part:
+    """The one part of an input that cannot be cut."""
+    return Part(number, "file", 0, 1, entry.bytes)
