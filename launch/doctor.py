@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from launch.environment import best_for_cpu, cores, cpu_vendor, default_ranks, gpus, quiet
+from data_pipeline.base.machine import cores, cpu_vendor
+from launch.environment import best_for_cpu, default_ranks, gpus, quiet
 
 PROBES = Path(__file__).parent / "probes"
 PROBE_SECONDS = 180

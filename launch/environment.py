@@ -4,24 +4,8 @@ import os
 import platform
 import shutil
 import subprocess
-from pathlib import Path
 
-
-def cpu_vendor() -> str:
-    """`AuthenticAMD`, `GenuineIntel`, ... as the kernel says it; empty where it does not."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""
-    for line in text.splitlines():
-        if line.startswith("vendor_id"):
-            return line.partition(":")[2].strip()
-    return ""
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from data_pipeline.base.machine import cores, cpu_vendor
 
 
 def best_for_cpu(processes: int) -> dict[str, str]:

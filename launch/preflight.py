@@ -8,7 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launch.environment import cores, gpus
+from data_pipeline.base.machine import cores
+from launch.environment import gpus
 from launch.job import Job
 
 DISK_NEEDED_GB = 5
