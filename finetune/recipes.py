@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from data_pipeline.base.recipes import Recipe
+from data_pipeline.base.recipes import Recipe, wrong_together
 from finetune.deploy.formats import FORMATS
 from finetune.settings import (
     ChooseSettings,
@@ -200,12 +200,18 @@ class CompressRecipe(Recipe):
     @model_validator(mode="after")
     def _sections_fit(self):
         if self.distill and self.distill.reference not in self.references:
-            raise ValueError(
+            raise wrong_together(
                 f"distill.reference: {self.distill.reference!r} is not among references "
-                f"({', '.join(self.references) or 'none'})"
+                f"({', '.join(self.references) or 'none'})",
+                "distill",
+                "references",
             )
         if self.quantise and (self.quantise.mode == "qat") != (self.qat is not None):
-            raise ValueError("quantise.mode: qat and the section qat go together")
+            raise wrong_together(
+                "quantise.mode: qat and the section qat go together", "quantise", "qat"
+            )
         if "student" in self.references:
-            raise ValueError("references: 'student' is the name of the student itself")
+            raise wrong_together(
+                "references: 'student' is the name of the student itself", "references"
+            )
         return self

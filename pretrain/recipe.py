@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from data_pipeline.base.recipes import Recipe
+from data_pipeline.base.recipes import Recipe, wrong_together
 
 
 class Data(Recipe):
@@ -34,14 +34,18 @@ class Batch(Recipe):
     @model_validator(mode="after")
     def _whole_groups(self):
         if self.relation_group_size > self.global_batch_size:
-            raise ValueError(
+            raise wrong_together(
                 f"relation_group_size {self.relation_group_size} is more than the whole "
-                f"global_batch_size {self.global_batch_size}"
+                f"global_batch_size {self.global_batch_size}",
+                "global_batch_size",
+                "relation_group_size",
             )
         if self.global_batch_size % self.relation_group_size:
-            raise ValueError(
+            raise wrong_together(
                 f"global_batch_size {self.global_batch_size} is not a multiple of "
-                f"relation_group_size {self.relation_group_size}"
+                f"relation_group_size {self.relation_group_size}",
+                "global_batch_size",
+                "relation_group_size",
             )
         return self
 
@@ -71,9 +75,11 @@ class EncoderSizes(Recipe):
     @model_validator(mode="after")
     def _heads_divide(self):
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
+            raise wrong_together(
                 f"hidden_size {self.hidden_size} is not a multiple of "
-                f"num_attention_heads {self.num_attention_heads}"
+                f"num_attention_heads {self.num_attention_heads}",
+                "hidden_size",
+                "num_attention_heads",
             )
         return self
 
@@ -106,13 +112,17 @@ class Student(EncoderSizes):
     @model_validator(mode="after")
     def _layers_there(self):
         if self.layer > self.num_hidden_layers:
-            raise ValueError(
-                f"layer {self.layer} is not there: num_hidden_layers is {self.num_hidden_layers}"
+            raise wrong_together(
+                f"layer {self.layer} is not there: num_hidden_layers is {self.num_hidden_layers}",
+                "layer",
+                "num_hidden_layers",
             )
         if self.from_teacher_layers and len(self.from_teacher_layers) != self.num_hidden_layers:
-            raise ValueError(
+            raise wrong_together(
                 f"from_teacher_layers names {len(self.from_teacher_layers)} layers, "
-                f"num_hidden_layers is {self.num_hidden_layers}"
+                f"num_hidden_layers is {self.num_hidden_layers}",
+                "from_teacher_layers",
+                "num_hidden_layers",
             )
         return self
 
@@ -133,7 +143,9 @@ class Relations(Recipe):
     @model_validator(mode="after")
     def _weights(self):
         if self.alpha + self.beta > 1:
-            raise ValueError(f"alpha + beta is {self.alpha + self.beta}; it may be at most 1")
+            raise wrong_together(
+                f"alpha + beta is {self.alpha + self.beta}; it may be at most 1", "alpha", "beta"
+            )
         return self
 
 
@@ -172,8 +184,11 @@ class Optimizer(Recipe):
     @model_validator(mode="after")
     def _warmup_ends(self):
         if self.warmup_steps >= self.total_steps:
-            raise ValueError(
-                f"warmup_steps {self.warmup_steps} leaves nothing of total_steps {self.total_steps}"
+            raise wrong_together(
+                f"warmup_steps {self.warmup_steps} leaves nothing of "
+                f"total_steps {self.total_steps}",
+                "warmup_steps",
+                "total_steps",
             )
         return self
 
@@ -264,7 +279,11 @@ class Masking(Recipe):
     @model_validator(mode="after")
     def _shares(self):
         if self.replace_by_mask + self.replace_by_random > 1:
-            raise ValueError("replace_by_mask and replace_by_random together exceed 1")
+            raise wrong_together(
+                "replace_by_mask and replace_by_random together exceed 1",
+                "replace_by_mask",
+                "replace_by_random",
+            )
         return self
 
 

@@ -41,7 +41,7 @@ def test_a_good_recipe_has_no_problems(found):
     [
         ({"teacher.layr": 1}, "teacher.layr", "did you mean 'layer'?"),
         ({"teacher.layer": 4}, "teacher.layer", "4; the teacher has layers 1 to 3"),
-        ({"teacher.layer": 0}, "teacher.layer", "found 0"),
+        ({"teacher.layer": 0}, "teacher.layer", "it is 0"),
         ({"student.layer": 3}, "student", "layer 3 is not there: num_hidden_layers is 2"),
         ({"student.from_teacher_layers": [1]}, "student", "names 1 layers, num_hidden_layers is 2"),
         (
@@ -64,15 +64,15 @@ def test_a_good_recipe_has_no_problems(found):
         ({"batch.global_batch_size": 160}, "batch.global_batch_size", "holds 88 samples"),
         ({"student.max_position_embeddings": 8}, "student.max_position", "max_length 24"),
         ({"optimizer.warmup_steps": 14}, "optimizer", "leaves nothing of total_steps 14"),
-        ({"optimizer.learning_rate": "fast"}, "optimizer.learning_rate", "found 'fast'"),
+        ({"optimizer.learning_rate": "fast"}, "optimizer.learning_rate", "it is 'fast'"),
         ({"optimizer.learning_rate": float("inf")}, "optimizer.learning_rate", "finite"),
         ({"precision.dtype": "int8"}, "precision.dtype", "'float32', 'float16' or 'bfloat16'"),
-        ({"seed": -1}, "seed", "found -1"),
+        ({"seed": -1}, "seed", "it is -1"),
         ({"data.shards": "/nowhere"}, "data.shards", "holds no finished shards; make them with"),
         ({"teacher.path": "hfl/rbt3"}, "teacher.path", "huggingface-cli download hfl/rbt3"),
         ({"teacher.weights": "some.bin"}, "teacher.weights", "no some.bin"),
         ({"teacher.engine": "torch"}, "teacher.engine", "'onnx_int8'"),
-        ({"student": 3}, "student", "found 3"),
+        ({"student": 3}, "student", "it is 3"),
     ],
 )
 def test_each_problem_names_its_field_and_what_would_be_valid(found, change, field, said):
