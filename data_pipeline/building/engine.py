@@ -83,7 +83,8 @@ def _dask(scheduler: str | None, workers: int) -> Iterator[Runner]:
         from distributed.scheduler import KilledWorker
     except ImportError:
         raise UserError(
-            "run.engine: dask is not installed; `pip install ppminilm-fleet[cluster]`"
+            "run.engine: dask is not installed; install it with "
+            '`pip install "ppminilm-fleet[cluster]"`'
         ) from None
 
     def run(task: Task, calls: list[tuple]) -> Iterator[tuple[int, dict[str, Any]]]:
