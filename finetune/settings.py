@@ -9,7 +9,7 @@ from data_pipeline.base.recipes import Recipe
 from finetune.prune.criteria import CRITERIA, SCOPES
 from finetune.quantise.calibration import METHODS
 from finetune.tasks.settings import TaskSettings  # noqa: F401  imported from here too
-from finetune.training.scores import SCORES
+from finetune.training.scores import ENTITY_SCORES, SCORES
 
 
 class FitSettings(Recipe):
@@ -31,8 +31,9 @@ class FitSettings(Recipe):
     """Steps between two evaluations on dev; by default twice an epoch."""
     patience: int | None = None
     """Stop after so many evaluations in a row without a new best; never by default."""
-    choose_by: Literal[*SCORES] = "accuracy"
-    """The dev score by which the best weights are chosen."""
+    choose_by: Literal[*SCORES, *ENTITY_SCORES] | None = None
+    """The dev score by which the best weights are chosen; by default accuracy, or entity_f1 for a
+    task on tokens."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """In place of the encoder's own; 0 saves a fifth of the time on a CPU."""
     balance_classes: bool = False

@@ -11,7 +11,7 @@ from finetune.settings import WidthSettings
 from finetune.training import classifier
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
-from finetune.training.losses import hidden_mse, soft_cross_entropy
+from finetune.training.losses import counted, hidden_mse, soft_cross_entropy
 from finetune.training.task_data import load_with_task
 
 
@@ -50,7 +50,8 @@ def backward_of(model, teacher, settings: WidthSettings):
         for value in settings.widths:  # gradients of all widths add up in the shared weights
             width.set_width(model, value)
             states = model.states(*inputs)
-            loss = soft_cross_entropy(model.head(states[-1]), target)
+            rows = (counted(logits, batch["labels"]) for logits in (model.head(states[-1]), target))
+            loss = soft_cross_entropy(*rows)
             loss = loss + settings.hidden_weight * hidden_mse(states, target_states, mask)
             loss = loss / len(settings.widths)
             loss.backward()

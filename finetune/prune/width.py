@@ -86,7 +86,7 @@ def set_width(model: Classifier, width: float) -> None:
 
 def extract(model: Classifier, width: float) -> Classifier:
     """A new classifier that holds only the prefix of `model` that `width` uses."""
-    small = Classifier(type(model.encoder)(model.encoder.config), model.classes)
+    small = type(model)(type(model.encoder)(model.encoder.config), model.classes)
     heads, ffn = [], []
     for layer in model.layers:
         head_dim = layer.self_attn.head_dim

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from data_pipeline.base.errors import UserError
 from finetune.tasks import Example
-from finetune.training.scores import scores
+from finetune.training.scores import SCORES, scores
 
 IGNORE = -100  # the label of tokens that no loss and no score counts; Paddle's own default
 WINDOW = 50  # batches whose examples are sorted by length together: little padding, still random
@@ -16,6 +18,8 @@ WINDOW = 50  # batches whose examples are sorted by length together: little padd
 class Encoded:
     """Token ids with [CLS] and [SEP], ragged; `labels` int64 [n], -1 where unknown."""
 
+    score_names: ClassVar[tuple[str, ...]] = tuple(SCORES)
+    """What `scores` gives; the first is the main score of this kind of task."""
     input_ids: list[np.ndarray]
     token_type_ids: list[np.ndarray]
     labels: np.ndarray
@@ -41,6 +45,16 @@ class Encoded:
             "labels": self.label_batch(rows, input_ids.shape[1]),
         }
 
+    @classmethod
+    def score_name(cls, asked: str | None = None) -> str:
+        """The score that models are chosen by: the main one, or the one `asked` for."""
+        if asked is not None and asked not in cls.score_names:
+            raise UserError(
+                f"choose_by: {asked!r} is not a score of this kind of task; "
+                f"one of {', '.join(cls.score_names)}"
+            )
+        return asked or cls.score_names[0]
+
     def label_batch(self, rows: np.ndarray, length: int) -> np.ndarray:
         """Labels of a batch, int64 [B]."""
         return self.labels[rows]
@@ -60,7 +74,7 @@ class Encoded:
         return np.stack([right, np.ones_like(right)], 1)
 
     def scores(self, logits: np.ndarray) -> dict[str, float]:
-        """Scores by name; the first is the one that models of this kind are chosen by."""
+        """Scores by name."""
         return scores(logits, self.labels)
 
 

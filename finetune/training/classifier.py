@@ -16,7 +16,7 @@ import paddle
 from paddle import nn
 
 from data_pipeline.base.files import write_json
-from finetune.training.files import read_labels, read_result
+from finetune.training.files import kind_of, read_labels, read_result
 from pretrain.encoders import weights
 from pretrain.encoders.config import read_config
 from pretrain.encoders.load import build_encoder, load_encoder
@@ -26,6 +26,9 @@ PAD_BIAS = -1e4  # added to the attention scores of padding, as PaddleNLP's enco
 
 class Classifier(nn.Layer):
     """Logits [B, classes] for `input_ids` and `token_type_ids`, both int64 [B, L]."""
+
+    kind = "classification"
+    architecture = "ForSequenceClassification"  # PaddleNLP's name for such a head
 
     def __init__(self, encoder: nn.Layer, classes: int, dropout: float | None = None):
         super().__init__()
@@ -69,6 +72,22 @@ class Classifier(nn.Layer):
         return (padding * PAD_BIAS).unsqueeze([1, 2])
 
 
+class TokenClassifier(Classifier):
+    """Logits [B, L, labels]: one linear layer on every token's state. The pooler is not used."""
+
+    kind = "tokens"
+    architecture = "ForTokenClassification"
+
+    def head(self, state):
+        """Logits [B, L, labels] from the last layer's output [B, L, H]."""
+        return self.classifier(self.dropout(state))
+
+
+CLASSIFIERS: dict[str, type[Classifier]] = {
+    form.kind: form for form in (Classifier, TokenClassifier)
+}
+
+
 @dataclass
 class LoadedClassifier:
     """A classifier directory, opened."""
@@ -79,13 +98,13 @@ class LoadedClassifier:
     result: dict
 
 
-def from_encoder(directory: Path | str, classes: int) -> Classifier:
-    """A classifier on a released encoder, its last linear layer fresh.
+def from_encoder(directory: Path | str, classes: int, kind: str = "classification") -> Classifier:
+    """A classifier for a kind of task on a released encoder, its last linear layer fresh.
 
     So is a pooler that was not stored (pre-training by relations has no use for one): at 0 it would
     pass nothing on.
     """
-    model = Classifier(load_encoder(directory), classes)
+    model = CLASSIFIERS[kind](load_encoder(directory), classes)
     pooler = model.encoder.pooler.dense.weight
     if not bool(pooler.any()):
         pooler.set_value(paddle.normal(0.0, model.encoder.config.initializer_range, pooler.shape))
@@ -99,7 +118,7 @@ def save(model: Classifier, directory: Path, labels: list[str], vocab: Path, res
     config = json.loads(model.encoder.config.to_json_string())
     prefix = model.encoder.base_model_prefix
     family = type(model.encoder).__name__.removesuffix("Model")
-    config["architectures"] = [f"{family}ForSequenceClassification"]
+    config["architectures"] = [f"{family}{model.architecture}"]
     config["num_labels"] = len(labels)
     config["id2label"] = {str(index): label for index, label in enumerate(labels)}
     config["label2id"] = {label: index for index, label in enumerate(labels)}
@@ -122,7 +141,7 @@ def load(directory: Path | str) -> LoadedClassifier:
     config = read_config(directory)
     labels = read_labels(directory)
     encoder = build_encoder(config)
-    model = Classifier(encoder, len(labels))
+    model = CLASSIFIERS[kind_of(config)](encoder, len(labels))
     resize(model, config.get("kept_heads"), config.get("kept_ffn"))
     prefix = encoder.base_model_prefix
     tensors = weights.read(directory)

@@ -4,11 +4,11 @@ import numpy as np
 import paddle
 
 from finetune.training.batches import Encoded, sorted_by_length
-from finetune.training.scores import scores
 
 
-def logits_of(model, data: Encoded, batch_size: int = 64) -> np.ndarray:
-    """float32 [n, classes] in the order of `data`; the model is put into eval mode and back."""
+def logits_of(model, data: Encoded, batch_size: int = 64) -> np.ndarray | list[np.ndarray]:
+    """Logits in the order and shape of `data` (`Encoded.collect`): float32 [n, classes], or for
+    tokens [tokens, labels] of each row. The model is put into eval mode and back."""
     training = model.training
     model.eval()
     results: list = [None] * len(data)
@@ -22,9 +22,9 @@ def logits_of(model, data: Encoded, batch_size: int = 64) -> np.ndarray:
                 results[row] = value
     if training:
         model.train()
-    return np.stack(results)
+    return data.collect(results)
 
 
 def evaluate(model, data: Encoded, batch_size: int = 64) -> dict[str, float]:
-    """Accuracy and macro-F1 of a model on a set."""
-    return scores(logits_of(model, data, batch_size), data.labels)
+    """The scores of a model on a set, by name."""
+    return data.scores(logits_of(model, data, batch_size))

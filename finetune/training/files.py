@@ -26,3 +26,9 @@ def read_result(directory: Path) -> dict:
     """result.json of a classifier directory: task, scores, settings; {} when it has none."""
     path = Path(directory) / "result.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def kind_of(config: dict) -> str:
+    """The kind of task that a classifier's config.json was saved for."""
+    names = config.get("architectures") or [""]
+    return "tokens" if str(names[0]).endswith("ForTokenClassification") else "classification"

@@ -44,6 +44,7 @@ def fit(
     stay, as a schedule that ends in its most pruned state needs. `on_evaluation` may raise to
     end the run.
     """
+    score = data.score_name(settings.choose_by)
     world = ranks.join()
     paddle.seed(settings.seed + world.rank)  # dropout differs, weights are there already
     total = max(1, round(settings.epochs * np.ceil(len(data) / settings.batch_size)))
@@ -68,13 +69,8 @@ def fit(
             losses = []
             fitted.history.append(entry)
             on_evaluation(entry)
-            better = (
-                keep_last
-                or not fitted.best
-                or entry[settings.choose_by] > fitted.best[settings.choose_by]
-            )
-            if better:
-                fitted.best = {name: entry[name] for name in ("accuracy", "macro_f1")}
+            if keep_last or not fitted.best or entry[score] > fitted.best[score]:
+                fitted.best = {name: entry[name] for name in data.score_names}
                 fitted.step, stale = step, 0
                 weights = None if keep_last else _copy(model)
             else:

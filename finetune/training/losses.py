@@ -4,6 +4,8 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from finetune.training.batches import IGNORE
+
 
 def soft_cross_entropy(student, teacher, temperature: float = 1.0):
     """-sum softmax(teacher/T) log softmax(student/T), times T^2, mean over rows; both [B, C].
@@ -12,6 +14,12 @@ def soft_cross_entropy(student, teacher, temperature: float = 1.0):
     """
     target = F.softmax(teacher / temperature, axis=-1)
     return -(target * F.log_softmax(student / temperature, axis=-1)).sum(-1).mean() * temperature**2
+
+
+def counted(logits, labels):
+    """The rows of logits [B, C], or of [B, L, C] for labels [B, L] with IGNORE, that have a label:
+    [n, C]."""
+    return logits if logits.ndim == 2 else logits[labels != IGNORE]
 
 
 def hidden_mse(student: list, teacher: list, attention_mask):

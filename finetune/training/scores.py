@@ -37,3 +37,26 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy,
     "macro_f1": macro_f1,
 }
+
+
+def entity_f1(hit: int, predicted: int, gold: int) -> float:
+    """Harmonic mean of precision and recall; 1 where there is nothing to find and nothing found."""
+    return 2 * hit / (predicted + gold) if predicted + gold else 1.0
+
+
+def entity_precision(hit: int, predicted: int, gold: int) -> float:
+    """Share of the predicted entities that are right."""
+    return hit / predicted if predicted else 0.0
+
+
+def entity_recall(hit: int, predicted: int, gold: int) -> float:
+    """Share of the gold entities that are found."""
+    return hit / gold if gold else 0.0
+
+
+# Of the numbers of entities that match exactly (place and type), are predicted, and are gold.
+ENTITY_SCORES: dict[str, Callable[[int, int, int], float]] = {
+    "entity_f1": entity_f1,
+    "entity_precision": entity_precision,
+    "entity_recall": entity_recall,
+}

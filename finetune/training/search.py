@@ -13,6 +13,8 @@ from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import differences
 from finetune.recipes import SearchRecipe, TrainRecipe
 from finetune.settings import FitSettings, SearchSettings
+from finetune.tasks import open_task
+from finetune.training.kinds import KINDS
 from finetune.training.output import make_once
 from pretrain.encoders.config import locate, read_config
 
@@ -31,11 +33,13 @@ def search(recipe: SearchRecipe) -> dict:
         study.optimize(objective, n_trials=left, callbacks=[_show])
     if not study.best_trials:
         raise UserError(f"{recipe.output_dir}: no trial finished")
-    plots(study, recipe.output_dir, f"{recipe.train.choose_by} on dev")
+    kind = KINDS[open_task(recipe.task).kind]
+    score = kind.encoded.score_name(recipe.train.choose_by)
+    plots(study, recipe.output_dir, f"{score} on dev")
     best = fit_settings(recipe.train, study.best_params)
     summary = {
         "best": study.best_params,
-        recipe.train.choose_by: study.best_value,
+        score: study.best_value,
         "trials": [
             {"params": trial.params, "value": trial.value, "state": trial.state.name}
             for trial in study.trials
@@ -115,10 +119,11 @@ def objective_of(recipe: SearchRecipe):
 
     def objective(trial) -> float:
         settings = fit_settings(recipe.train, suggested(trial, recipe.search))
-        model = classifier.from_encoder(recipe.encoder, len(data.task.labels))
+        score = data.train.score_name(settings.choose_by)
+        model = classifier.from_encoder(recipe.encoder, len(data.task.labels), data.task.kind)
 
         def report(entry: dict) -> None:
-            trial.report(entry[settings.choose_by], entry["step"] * settings.batch_size)
+            trial.report(entry[score], entry["step"] * settings.batch_size)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
@@ -131,7 +136,7 @@ def objective_of(recipe: SearchRecipe):
             label=f"trial {trial.number}",
             on_evaluation=report,
         )
-        return fitted.best[settings.choose_by]
+        return fitted.best[score]
 
     return objective
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from finetune.settings import TaskSettings
 from finetune.tasks import Task, open_task
 from finetune.training import classifier
-from finetune.training.batches import Encoded, encode
+from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import Fitted
+from finetune.training.kinds import encode_examples
 
 
 @dataclass
@@ -47,7 +48,8 @@ def encode_task(settings: TaskSettings, vocab: Path, max_length: int | None) -> 
     encoder = WordPieceEncoder(vocab)
     length = max_length or task.max_length
     data = (task.split("train"), task.split("dev"), task.held_out())
-    return TaskData(task, vocab, length, *(encode(encoder, split, length) for split in data))
+    encoded = (encode_examples(task, encoder, split, length) for split in data)
+    return TaskData(task, vocab, length, *encoded)
 
 
 def load_with_task(

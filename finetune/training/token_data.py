@@ -9,19 +9,20 @@ it is lost; an entity that a cut goes through cannot be found and counts as miss
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from finetune.tasks import Example, Span, bio
 from finetune.training.batches import IGNORE, Encoded, pad
-
-SCORES = ("entity_f1", "entity_precision", "entity_recall", "token_accuracy")
+from finetune.training.scores import ENTITY_SCORES
 
 
 @dataclass
 class EncodedTokens(Encoded):
     """Rows of token ids with a label for each token; several rows may be of one example."""
 
+    score_names: ClassVar[tuple[str, ...]] = tuple(ENTITY_SCORES)
     labels: list[np.ndarray]
     """int64 [tokens] of each row."""
     names: list[str] = field(default_factory=list)
@@ -60,18 +61,9 @@ class EncodedTokens(Encoded):
         return labels[labels != IGNORE]
 
     def scores(self, logits: list[np.ndarray]) -> dict[str, float]:
-        """Exact match of entities (place and type), micro-averaged; and accuracy over tokens."""
-        hit, found, expected = self.matches(logits).sum(0).tolist()
-        right = [
-            (values.argmax(-1) == labels)[labels != IGNORE]
-            for values, labels in zip(logits, self.labels, strict=True)
-        ]
-        return {
-            "entity_f1": 2 * hit / (found + expected) if found + expected else 1.0,
-            "entity_precision": hit / found if found else 0.0,
-            "entity_recall": hit / expected if expected else 0.0,
-            "token_accuracy": float(np.concatenate(right).mean()),
-        }
+        """Exact match of entities (place and type), over all of them together (micro-average)."""
+        counts = self.matches(logits).sum(0).tolist()
+        return {name: function(*counts) for name, function in ENTITY_SCORES.items()}
 
     def matches(self, logits: list[np.ndarray]) -> np.ndarray:
         """int64 [rows, 3]: entities that are right, predicted, and in the gold data."""

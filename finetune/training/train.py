@@ -12,7 +12,7 @@ from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
-from finetune.training.losses import class_weights, soft_cross_entropy
+from finetune.training.losses import class_weights, counted, soft_cross_entropy
 from finetune.training.task_data import TaskData, encode_task
 
 
@@ -20,7 +20,7 @@ def train_classifier(recipe: TrainRecipe, directory: Path) -> None:
     """Fine-tune `recipe.encoder` and write the classifier into `directory`."""
     data = encode_task(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
     paddle.seed(recipe.train.seed)
-    model = classifier.from_encoder(recipe.encoder, len(data.task.labels))
+    model = classifier.from_encoder(recipe.encoder, len(data.task.labels), data.task.kind)
     teacher = teacher_of(recipe.distill, data) if recipe.distill else None
     fitted = fit(
         model,
@@ -58,7 +58,7 @@ def backward_of(
 ):
     """`backward(batch)` of fine-tuning: cross-entropy, mixed with a teacher's if there is one."""
     weight = (
-        paddle.to_tensor(class_weights(data.labels, model.classes))
+        paddle.to_tensor(class_weights(data.counted_labels(), model.classes))
         if settings.balance_classes
         else None
     )
@@ -70,7 +70,8 @@ def backward_of(
         if teacher is not None:
             with paddle.no_grad():
                 target = teacher(*inputs)
-            soft = soft_cross_entropy(logits, target, distill.temperature)
+            rows = (counted(values, batch["labels"]) for values in (logits, target))
+            soft = soft_cross_entropy(*rows, distill.temperature)
             loss = distill.alpha * soft + (1 - distill.alpha) * loss
         loss.backward()
         return float(loss)
