@@ -18,7 +18,6 @@ what else the machine was doing.
 """
 
 import argparse
-import itertools
 import json
 import os
 import resource
@@ -34,12 +33,10 @@ import numpy as np
 # Not this folder, where data_pipeline.py is a benchmark and would hide the package.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-SIZES = {
-    "published": {"teacher": (24, 1024, 16), "teacher_layer": 20, "student": (6, 768, 12)},
-    "small": {"teacher": (4, 256, 4), "teacher_layer": 4, "student": (3, 256, 4)},
-}
+from benchmarks.encoder_sizes import GROUP, SIZES  # noqa: E402
+from benchmarks.step_batches import sample_lists, shuffled  # noqa: E402
+
 LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "numpy")
-VOCABULARY, HEADS, GROUP = 21128, 64, 16
 # The teacher's engine for each of ours. onnx computes in float32, as the published loop does.
 ENGINES = {"ours": "onnx", "ours_dynamic": "dynamic", "ours_engine": "onnx_int8"}
 PUBLISHED = ("published", "published_eval")
@@ -174,52 +171,6 @@ def contend(options: argparse.Namespace) -> dict:
         "padding_share": 1 - tokens / cells,
         **run.more(seconds),
     }
-
-
-def grouped(options: argparse.Namespace):
-    """Steps of this project's loader, without end; each is one batch of one relation group."""
-    from data_pipeline.loading.loader import Loader
-    from data_pipeline.loading.order import OrderSettings
-
-    settings = OrderSettings(relation_group_size=GROUP, global_batch_size=GROUP)
-    return iter(Loader(options.shards, settings, workers=1))
-
-
-def encoder_fields(layers: int, hidden: int, heads: int, act: str) -> dict:
-    """What every contender's configuration says of an encoder of these sizes."""
-    return {
-        "num_hidden_layers": layers,
-        "hidden_size": hidden,
-        "num_attention_heads": heads,
-        "intermediate_size": 4 * hidden,
-        "hidden_act": act,
-        "vocab_size": VOCABULARY,
-        "pad_token_id": 0,
-    }
-
-
-def sample_lists(options: argparse.Namespace) -> list[list[list[int]]]:
-    """The samples of a batch to warm up with and of the timed ones, as plain lists."""
-    lists = []
-    for (batch,) in itertools.islice(grouped(options), options.batches + 1):
-        lengths = batch.attention_mask.sum(axis=1)
-        lists.append([row[:n].tolist() for row, n in zip(batch.input_ids, lengths, strict=True)])
-    return lists
-
-
-def shuffled(lists: list[list[list[int]]]) -> list[np.ndarray]:
-    """The timed samples in random order, padded to each batch's longest, as a loader without
-    buckets gives them: input_ids [16, L]."""
-    timed = [sample for batch in lists[1:] for sample in batch]
-    order = np.random.default_rng(0).permutation(len(timed))
-    batches = [lists[0], *([timed[i] for i in part] for part in order.reshape(-1, GROUP))]
-    padded = []
-    for batch in batches:
-        ids = np.zeros((len(batch), max(map(len, batch))), np.int64)
-        for row, sample in zip(ids, batch, strict=True):
-            row[: len(sample)] = sample
-        padded.append(ids)
-    return padded
 
 
 if __name__ == "__main__":

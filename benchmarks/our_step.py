@@ -4,18 +4,19 @@ import time
 
 import paddle
 
-from benchmarks.distill_step import GROUP, HEADS, encoder_fields, grouped
+from benchmarks.encoder_sizes import GROUP, HEADS, encoder_fields
+from benchmarks.step_batches import grouped
 from data_pipeline.base.recipes import check
 from pretrain.encoders import linear
 from pretrain.encoders import teacher_engine as engine
 from pretrain.encoders.load import build_encoder
 from pretrain.encoders.student import freeze_unreached
 from pretrain.objectives.distill import Distillation
-from pretrain.objectives.relations import relation_loss
+from pretrain.objectives.relations import relation_error, relation_loss, relation_weights
 from pretrain.recipe import DistillRecipe
 from pretrain.training import flops
 from pretrain.training import optimizer as optimize
-from pretrain.training.step import Clock, Trainer, train_step
+from pretrain.training.step import StepTimer, Trainer, train_step
 
 
 def contender(sizes: dict, options, kind: str):
@@ -57,21 +58,21 @@ class OurStep:
         student = encoder("PPMiniLMModel", *sizes["student"], "relu")
         freeze_unreached(student, layers, with_hidden=False)
         states = engine.open_engine(kind, self.teacher, sizes["teacher_layer"], False)
-        objective = Distillation(student, states, layers, self.recipe.relations)
+        objective = Distillation(student, states, layers, self.recipe.relations, GROUP)
         objective.train()
         linear.replace_linears(objective)
         adam = optimize.build_optimizer(objective, self.recipe.optimizer)
         self.trainer = Trainer(self.recipe, objective, objective, adam, adam._parameter_list, 0, 1)
-        self.clock, self.count = Clock(), 0
+        self.timer, self.count = StepTimer(), 0
         self.cells = self.tokens = self.flops = 0
         self.shapes: list[tuple[int, int]] = []
 
     def __call__(self, batches) -> None:
         """One step; the first one is not counted."""
         if self.count == 1:
-            self.clock, self.cells, self.tokens, self.flops = Clock(), 0, 0, 0
+            self.timer, self.cells, self.tokens, self.flops = StepTimer(), 0, 0, 0
             self.shapes = []
-        train_step(self.trainer, batches, self.count, 6e-4, 1.0, self.clock)
+        train_step(self.trainer, batches, self.count, 6e-4, 1.0, self.timer)
         self.count += 1
         self.last = batches[0]
         self.shapes.append(self.last.input_ids.shape)
@@ -96,7 +97,7 @@ class OurStep:
             "relation_share": samples / seconds,
             # Of a step that learns the relation between tokens instead.
             "token_relation_share": tokens / (seconds - samples + tokens),
-            **{f"{k}_share": v / seconds for k, v in self.clock.seconds.items()},
+            **{f"{k}_share": v / seconds for k, v in self.timer.seconds.items()},
         }
         if self.kind != "dynamic":
             found["relation_error"] = self.engine_error()
@@ -116,7 +117,7 @@ class OurStep:
             mask = paddle.ones(shape, "int64")
             began = time.perf_counter()
             losses = [
-                relation_loss(s, t, mask, HEADS, GROUP, 0.0, beta)
+                relation_loss(s, t, mask, HEADS, GROUP, relation_weights(0.0, beta))
                 for s, t in zip(student, teacher, strict=True)
             ]
             sum(losses).backward()
@@ -129,4 +130,4 @@ class OurStep:
         ids, mask = self.last.input_ids, self.last.attention_mask
         exact = engine.open_engine("dynamic", self.teacher, layer, False)(ids, mask)
         found = self.trainer.objective.teacher(ids, mask)
-        return engine.relation_error(exact, found, mask, HEADS, GROUP, 0.0, 1.0)
+        return relation_error(exact, found, mask, HEADS, GROUP, relation_weights(0.0, 1.0))

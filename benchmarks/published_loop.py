@@ -11,7 +11,7 @@ from paddlenlp.transformers import (
 from paddlenlp.transformers.distill_utils import calc_multi_relation_loss, to_distill
 from paddlenlp.transformers.ppminilm.configuration import PPMiniLMConfig
 
-from benchmarks.distill_step import HEADS, encoder_fields
+from benchmarks.encoder_sizes import HEADS, encoder_fields
 
 
 def contender(sizes: dict, batches: list[np.ndarray], frozen: bool):

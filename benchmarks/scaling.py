@@ -97,16 +97,16 @@ def be_a_rank(options: argparse.Namespace) -> None:
     """Train with the others; rank 0 writes sequences/s and the share of the all-reduce."""
     from pretrain import entry
     from pretrain.training import parallel
-    from pretrain.training.step import Clock, train_step
+    from pretrain.training.step import StepTimer, train_step
 
-    world = parallel.start()
+    world = parallel.join()
     trainer, steps = prepared(world, options.shards)
     seconds = []
     for number in range(options.steps + 2):
         batches = next(steps)
         parallel.barrier(world)
         began = time.perf_counter()
-        train_step(trainer, batches, number, 1e-4, 1.0, Clock())
+        train_step(trainer, batches, number, 1e-4, 1.0, StepTimer())
         if number >= 2:  # two to warm up
             seconds.append(time.perf_counter() - began)
     reducing = parallel.all_reduce_seconds(trainer.parameters, world)
@@ -156,7 +156,7 @@ def prepared(world, shards: Path):
     student = encoder("PPMiniLMModel", *STUDENT, "relu")
     freeze_unreached(student, STUDENT[0], with_hidden=False)
     states = engine.open_engine("dynamic", teacher, TEACHER_LAYER, False)
-    objective = Distillation(student, states, STUDENT[0], recipe.relations)
+    objective = Distillation(student, states, STUDENT[0], recipe.relations, GROUP)
     linear.replace_linears(objective)
     adam = optimize.build_optimizer(objective, recipe.optimizer)
     model, optimizer = parallel.wrap(objective, adam, world)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BertConfig, BertModel
 
-from benchmarks.distill_step import HEADS, encoder_fields
+from benchmarks.encoder_sizes import HEADS, encoder_fields
 
 
 def contender(name: str, sizes: dict, batches: list[np.ndarray]):
@@ -17,11 +17,11 @@ def contender(name: str, sizes: dict, batches: list[np.ndarray]):
     return TorchStep(sizes, bfloat16=name == "torch_bf16"), batches
 
 
-def encoder(layers: int, hidden: int, heads: int, act: str, kept: int) -> BertModel:
-    """A random encoder of `layers` layers, of which only the first `kept` are run."""
+def encoder(layers: int, hidden: int, heads: int, act: str, layers_run: int) -> BertModel:
+    """A random encoder of `layers` layers, of which only the first `layers_run` are run."""
     config = BertConfig(**encoder_fields(layers, hidden, heads, act))
     model = BertModel(config, add_pooling_layer=False)
-    model.encoder.layer = model.encoder.layer[:kept]
+    model.encoder.layer = model.encoder.layer[:layers_run]
     return model
 
 

@@ -1,7 +1,7 @@
 """What can be known to be wrong with a recipe before a model is built. Reads only small files and
-the heads of large ones, and does not import Paddle.
+the headers of large ones, and does not import Paddle.
 
-Each check yields (message, fields): the fields are what it relies on, the first the one to mend.
+Each check yields (message, fields): the fields are what it depends on, first the one to change.
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
+from data_pipeline.loading import order
 from data_pipeline.shards.format import Manifest
 from data_pipeline.text import vocab
 from pretrain.encoders import weights
@@ -18,16 +19,18 @@ from pretrain.encoders.config import (
     DEFAULT_SIZES,
     config_problems,
     family_of,
+    first_position,
     locate,
     read_config,
 )
-from pretrain.recipe import DistillRecipe, MaskedLMRecipe, Run
+from pretrain.recipe import DistillRecipe, MaskedLMRecipe
+from pretrain.training.settings import TrainingRecipe
 
-R = TypeVar("R", bound=Run)
+R = TypeVar("R", bound=TrainingRecipe)
 Problem = tuple[str, tuple[str, ...]]
 
 # In place of fields that have no default, so that the rest of a recipe without them is checked.
-STAND_IN = {
+PLACEHOLDERS = {
     "output_dir": "output_dir",
     "model_dir": "model_dir",
     "data.shards": "shards",
@@ -36,7 +39,7 @@ STAND_IN = {
 }
 
 
-def kind_of(path: Path | str) -> type[Run]:
+def kind_of(path: Path | str) -> type[TrainingRecipe]:
     """Whether a file is a recipe of distillation or of masked-language-model pre-training."""
     keys = recipes.read_yaml(Path(path)).keys()
     return MaskedLMRecipe if {"masking", "encoder", "model_dir"} & keys else DistillRecipe
@@ -46,27 +49,29 @@ def read(
     kind: type[R], path: Path | str, overrides: list[str] | None = None
 ) -> tuple[R | None, dict[str, str]]:
     """The recipe in a file, wrong fields replaced, and what is wrong with each of them."""
-    return recipes.examine(kind, recipes.values_of(path, overrides), STAND_IN)
+    return recipes.examine(kind, recipes.values_of(path, overrides), PLACEHOLDERS)
 
 
-def problems(recipe: Run | None, world_size: int, wrong: dict[str, str] | None = None) -> list[str]:
+def problems(
+    recipe: TrainingRecipe | None, world_size: int, wrong: dict[str, str] | None = None
+) -> list[str]:
     """All problems at once, each with its field, its value and what would be valid.
 
-    `wrong` is what `read` found; what depends on those fields is not looked at.
+    `wrong` is what `read` returned; what depends on those fields is not checked.
     """
     wrong = wrong or {}
-    found = [text for text in wrong.values() if text]
+    texts = [text for text in wrong.values() if text]
     for text, fields in environment_problems(recipe, world_size) if recipe else ():
         if not any(_overlap(field, other) for field in fields for other in wrong):
-            found.append(f"{fields[0]}: {text}")
-    return found
+            texts.append(f"{fields[0]}: {text}")
+    return texts
 
 
 def _overlap(one: str, other: str) -> bool:
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def environment_problems(recipe: Run, world_size: int) -> Iterator[Problem]:
+def environment_problems(recipe: TrainingRecipe, world_size: int) -> Iterator[Problem]:
     """What does not fit between a recipe that is right in itself, its files and its ranks."""
     yield from share_problems(recipe, world_size)
     yield from place_problems(recipe)
@@ -84,34 +89,19 @@ def environment_problems(recipe: Run, world_size: int) -> Iterator[Problem]:
         yield from teacher_problems(recipe, manifest)
 
 
-def share_problems(recipe: Run, world_size: int) -> Iterator[Problem]:
-    """Groups must be shared out evenly over ranks, and over micro-batches within a rank."""
+def share_problems(recipe: TrainingRecipe, world_size: int) -> Iterator[Problem]:
+    """Groups must be shared evenly by the ranks, and by the micro-batches of a rank."""
     batch = recipe.batch
-    groups = batch.global_batch_size // batch.relation_group_size
-    fields = ("batch.global_batch_size", "batch.relation_group_size")
-    if groups % world_size:
-        yield (
-            f"{batch.global_batch_size} is {groups} relation group(s), which cannot be shared "
-            f"evenly by {world_size} ranks; {_divisors(groups)} ranks can",
-            fields,
-        )
-        return
-    share = groups // world_size
-    if share % batch.groups_per_micro_batch:
-        yield (
-            f"{batch.groups_per_micro_batch} does not divide the {share} group(s) of a rank; "
-            f"{_divisors(share)} would",
-            ("batch.groups_per_micro_batch", *fields),
-        )
+    sizes = batch.global_batch_size, batch.relation_group_size
+    problem = order.share_problem(*sizes, world_size, batch.groups_per_micro_batch)
+    if problem:
+        names = ("global_batch_size", "relation_group_size", "groups_per_micro_batch")
+        others = [f"batch.{name}" for name in names if name != problem[0]]
+        yield problem[1], (f"batch.{problem[0]}", *others)
 
 
-def _divisors(number: int) -> str:
-    several = [str(n) for n in range(1, min(number, 4096) + 1) if number % n == 0]
-    return ", ".join(several[:-1]) + " or " * bool(several[1:]) + several[-1]
-
-
-def place_problems(recipe: Run) -> Iterator[Problem]:
-    """Directories are to be written where no file stands."""
+def place_problems(recipe: TrainingRecipe) -> Iterator[Problem]:
+    """A directory that is to be written is not a file."""
     for field in ("output_dir", "model_dir"):
         path = getattr(recipe, field, None)
         for place in (path, *path.parents) if path else ():
@@ -134,8 +124,8 @@ def shard_problems(directory: Path, manifest: Manifest) -> Iterator[Problem]:
             yield f"{path} has {size} bytes, but was written with {shard.bytes}", ("data.shards",)
 
 
-def data_problems(recipe: Run, manifest: Manifest) -> Iterator[Problem]:
-    """Enough samples, and positions enough for the longest."""
+def data_problems(recipe: TrainingRecipe, manifest: Manifest) -> Iterator[Problem]:
+    """Enough samples, and enough positions for the longest."""
     if manifest.samples < recipe.batch.global_batch_size:
         yield (
             f"{recipe.batch.global_batch_size}, but {recipe.data.shards} holds "
@@ -154,7 +144,8 @@ def data_problems(recipe: Run, manifest: Manifest) -> Iterator[Problem]:
 def heads_problems(heads: int, name: str, width: int, field: str) -> Iterator[Problem]:
     """Relation heads must divide both widths."""
     if width % heads:
-        text = f"{heads} does not divide the {name}'s hidden_size {width}; {_divisors(width)} would"
+        divisors = order.divisors(width)
+        text = f"{heads} does not divide the {name}'s hidden_size {width}; {divisors} would"
         yield text, ("relations.heads", field)
 
 
@@ -178,17 +169,19 @@ def teacher_problems(recipe: DistillRecipe, manifest: Manifest | None) -> Iterat
     yield from copy_problems(recipe, sizes)
     if manifest is not None:
         yield from vocabulary_problems(directory, config, manifest)
-        first = config["pad_token_id"] + 1 if family == "Roberta" else 0
-        if sizes["max_position_embeddings"] - first < manifest.max_length:
+        positions = sizes["max_position_embeddings"] - first_position(
+            family, config.get("pad_token_id", 0)
+        )
+        if positions < manifest.max_length:
             yield (
-                f"{directory} has positions for {sizes['max_position_embeddings'] - first} tokens, "
+                f"{directory} has positions for {positions} tokens, "
                 f"the shards' max_length is {manifest.max_length}",
                 ("teacher.path", "data.shards"),
             )
 
 
 def weight_problems(recipe: DistillRecipe, directory: Path, sizes: dict) -> Iterator[Problem]:
-    """The file of the weights is there, whole as far as its head says, and has all layers."""
+    """The file of the weights is there, whole as far as its header says, and has all layers."""
     fields = ("teacher.weights", "teacher.path")
     try:
         shapes = weights.shapes(directory, recipe.teacher.weights)
@@ -199,7 +192,7 @@ def weight_problems(recipe: DistillRecipe, directory: Path, sizes: dict) -> Iter
     layers = 1 + max((int(number[1]) for number in numbers if number), default=-1)
     if shapes and layers != sizes["num_hidden_layers"]:
         yield (
-            f"{directory}: the weights are of {layers} layers, its config.json says "
+            f"{directory}: the weights have {layers} layers, its config.json says "
             f"{sizes['num_hidden_layers']}",
             fields,
         )
@@ -235,7 +228,7 @@ def vocabulary_problems(directory: Path, config: dict, manifest: Manifest) -> It
     fields = ("teacher.path", "data.shards")
     rows, entries = config.get("vocab_size", manifest.vocab_size), manifest.vocab_size
     has_vocab = (directory / "vocab.txt").exists()
-    if rows < entries or (rows > entries and not has_vocab):  # a table may have rows to spare
+    if rows < entries or (rows > entries and not has_vocab):  # a table may have unused rows
         yield (
             f"{directory}: vocab_size {rows}, but the shards' vocabulary has {entries} entries",
             fields,

@@ -1,69 +1,94 @@
-"""What the two training scripts share: arguments, checks, and when nothing is to be done."""
+"""What the two training scripts share: arguments, checks, training, and the end of a process."""
 
 import argparse
 import json
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from data_pipeline.base.errors import UserError
-from pretrain.recipe import Run
+from pretrain.training.settings import TrainingRecipe
+from pretrain.training.world import current
+
+if TYPE_CHECKING:
+    from paddle import nn
+
+Build = Callable[..., "nn.Layer"]  # (recipe, manifest, world) -> the objective
+Finish = Callable[["nn.Layer", TrainingRecipe], None]
 
 
 def main(
-    recipe_type: type[Run],
+    recipe_type: type[TrainingRecipe],
     description: str,
-    train: Callable[[Run], int],
-    is_finished: Callable[[Run], bool],
+    build: Build,
     argv: list[str] | None = None,
+    finish: Finish | None = None,
 ) -> int:
-    """Read the recipe, report all its problems or train; a finished run says so and ends well."""
+    """Read the recipe, report all its problems or train; a finished run is not trained again.
+
+    finish: called on rank 0 after the last step, to write what the run is for.
+    """
     from pretrain import check
+    from pretrain.training.finished import is_finished
 
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, help="recipe, a YAML file")
     parser.epilog = "Any value of the recipe: --key.subkey value"
     parser.add_argument(
-        "--json", action="store_true", help="at the end, print where the run stands as JSON"
+        "--json", action="store_true", help="at the end, print the newest metrics as JSON"
     )
     options, overrides = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     recipe, wrong = check.read(recipe_type, options.config, overrides)
-    rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
     if not wrong and is_finished(recipe):
-        if rank == 0:
-            print(f"{recipe.output_dir}: finished before; nothing to do")
-        return _ended(recipe, 0, options.json)
-    world_size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-    problems = check.problems(recipe, world_size, wrong)
+        if current().rank == 0:
+            print(f"{recipe.output_dir}: this run is finished; nothing to do")
+        return print_result(recipe, 0, options.json)
+    problems = check.problems(recipe, current().size, wrong)
     if problems:
         raise UserError(
             f"{options.config}: {len(problems)} problem(s)\n"
             + "\n".join(f"  {problem}" for problem in problems)
         )
-    return _ended(recipe, train(recipe), options.json)
+    return print_result(recipe, train(recipe, build, finish), options.json)
 
 
-def _ended(recipe: Run, code: int, as_json: bool) -> int:
-    """Say, on rank 0, where the run stands: the newest record of its metrics."""
-    if as_json and int(os.environ.get("PADDLE_TRAINER_ID", "0")) == 0:
+def train(recipe: TrainingRecipe, build: Build, finish: Finish | None = None) -> int:
+    """Join the other ranks, build the objective and train it; the exit code."""
+    from data_pipeline.shards.format import Manifest
+    from pretrain.training import parallel
+    from pretrain.training.loop import fit
+
+    world = parallel.join(recipe.optimizer.sharded)
+    manifest = Manifest.read(recipe.data.shards)
+    code = fit(build(recipe, manifest, world), recipe, manifest, world, finish)
+    parallel.leave(world)
+    return code
+
+
+def print_result(recipe: TrainingRecipe, code: int, as_json: bool) -> int:
+    """Print, on rank 0 and where asked for, the newest record of the metrics; return `code`."""
+    if as_json and current().rank == 0:
         from pretrain.training.metrics import read_metrics
 
         records = read_metrics(recipe.output_dir / "metrics.jsonl")
-        newest = records[-1] if records else {}
-        said = {"output_dir": str(recipe.output_dir), "exit_code": code, "metrics": newest}
-        print(json.dumps(said), flush=True)
+        result = {
+            "output_dir": str(recipe.output_dir),
+            "exit_code": code,
+            "metrics": records[-1] if records else {},
+        }
+        print(json.dumps(result), flush=True)
     return code
 
 
 def end(code: int) -> NoReturn:
     """End a rank's process, with everything written.
 
-    Beside other ranks nothing is torn down: whichever rank closes its connections first, Gloo's
-    threads would abort the others in the middle of their own teardown.
+    With other ranks present nothing is torn down: whichever rank closes its connections first,
+    Gloo's threads would abort the others in the middle of their own teardown.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
+    if current().size > 1:
         os._exit(code)
     sys.exit(code)

@@ -3,35 +3,18 @@
 from functools import partial
 
 from data_pipeline.base.errors import command
+from data_pipeline.loading.order import World
 from pretrain import entry
 from pretrain.recipe import DistillRecipe
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Train the student of a recipe, from where it was left."""
-    return entry.main(DistillRecipe, main.__doc__, train, is_finished, argv)
+    """Train the student of a recipe, from its newest checkpoint where there is one."""
+    return entry.main(DistillRecipe, main.__doc__, build, argv)
 
 
-def train(recipe: DistillRecipe) -> int:
-    """Build teacher and student, then train."""
-    from data_pipeline.shards.format import Manifest
-    from pretrain.training import parallel
-    from pretrain.training.loop import fit
-
-    world = parallel.start(recipe.optimizer.sharded)
-    manifest = Manifest.read(recipe.data.shards)
-    objective = build(recipe, manifest)
-    constants = {}
-    if recipe.teacher.engine == "onnx_int8" and world.rank == 0:
-        error = constants["teacher/engine_relation_error"] = engine_error(recipe)
-        print(f"teacher.engine onnx_int8: its relations are {error:.2g} from the exact ones (KL)")
-    code = fit(objective, recipe, manifest, world, constants)
-    parallel.barrier(world)  # a rank that ended would take the others with it
-    return code
-
-
-def build(recipe: DistillRecipe, manifest):
+def build(recipe: DistillRecipe, manifest, world: World | None = None):
     """The objective of a recipe, with the student's initial weights."""
     from pretrain.encoders.load import load_encoder
     from pretrain.encoders.student import build_student, freeze_unreached, seed_everything
@@ -48,38 +31,38 @@ def build(recipe: DistillRecipe, manifest):
     engine = open_engine(recipe.teacher.engine, teacher, recipe.teacher.layer, with_hidden)
     shapes = [flops.Shape.of(encoder.config) for encoder in (teacher, student)]
     layers = recipe.teacher.layer, recipe.student.layer
-    cost = partial(flops.distillation, shapes[0], layers[0], shapes[1], layers[1])
-    return Distillation(student, engine, recipe.student.layer, recipe.relations, cost)
+    constants = {}
+    if recipe.teacher.engine == "onnx_int8" and (world is None or world.rank == 0):
+        error = engine_error(recipe, teacher, engine)
+        constants["teacher/engine_relation_error"] = error
+        print(f"teacher.engine onnx_int8: KL of its relations from the exact ones {error:.2g}")
+    return Distillation(
+        student,
+        engine,
+        recipe.student.layer,
+        recipe.relations,
+        recipe.batch.relation_group_size,
+        cost=partial(flops.distillation, shapes[0], layers[0], shapes[1], layers[1]),
+        constants=constants,
+    )
 
 
-def engine_error(recipe: DistillRecipe) -> float:
-    """`engine.relation_error` of the recipe's engine, on the first relation group of the shards."""
+def engine_error(recipe: DistillRecipe, teacher, engine) -> float:
+    """`relation_error` of an engine, on the first relation group of the shards."""
     from data_pipeline.loading.loader import Loader
     from data_pipeline.loading.order import OrderSettings
-    from pretrain.encoders.load import load_encoder
-    from pretrain.encoders.teacher_engine import open_engine, relation_error
+    from pretrain.encoders.teacher_engine import open_engine
+    from pretrain.objectives.relations import relation_error
 
-    size = recipe.batch.relation_group_size
+    size, relations = recipe.batch.relation_group_size, recipe.relations
     settings = OrderSettings(relation_group_size=size, global_batch_size=size)
     batch = next(iter(Loader(recipe.data.shards, settings, workers=0)))[0]
-    teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
-    exact, found = (
-        open_engine(kind, teacher, recipe.teacher.layer, recipe.relations.hidden > 0)(
-            batch.input_ids, batch.attention_mask
-        )
-        for kind in ("dynamic", recipe.teacher.engine)
-    )
-    relations = recipe.relations
+    inputs = batch.input_ids, batch.attention_mask
+    exact_engine = open_engine("dynamic", teacher, recipe.teacher.layer, relations.hidden > 0)
+    exact, approximate = exact_engine(*inputs), engine(*inputs)
     return relation_error(
-        exact, found, batch.attention_mask, relations.heads, size, relations.alpha, relations.beta
+        exact, approximate, batch.attention_mask, relations.heads, size, relations.weights()
     )
-
-
-def is_finished(recipe: DistillRecipe) -> bool:
-    """Whether there is nothing left to train."""
-    from pretrain.training.loop import is_finished
-
-    return is_finished(recipe)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,18 @@ ORDER = {
         "building",
         "__main__",
     ],
+    "pretrain": [
+        "encoders",
+        "objectives",
+        "training",
+        "recipe",
+        "release",
+        "check",
+        "entry",
+        "mlm",
+        "run",
+        "__main__",
+    ],
     "finetune": [
         # Tables of pure functions, from which the settings' allowed values derive.
         "training.scores",

@@ -65,19 +65,13 @@ class Loader:
         self.settings, self.world, self.state = settings, world or World(), state or State()
         self.workers, self.pad_to_multiple = workers, pad_to_multiple
         self.samples = self.reader.manifest.samples
-        order.check(settings, self.world, self.samples)
+        order.check(settings, self.world, self.samples, groups_per_micro_batch)
         if self.state.batches >= self.steps_per_epoch:
             raise UserError(
                 f"the state to go on from has {self.state.batches} batches of an epoch done, but "
                 f"{directory} gives only {self.steps_per_epoch}: these are other shards"
             )
         self._groups_per_micro_batch = groups_per_micro_batch
-        groups = settings.groups // self.world.size
-        if groups_per_micro_batch < 1 or groups % groups_per_micro_batch:
-            raise UserError(
-                f"groups_per_micro_batch: {groups_per_micro_batch} does not divide the {groups} "
-                "relation group(s) that each rank has in a global batch"
-            )
 
     @property
     def steps_per_epoch(self) -> int:

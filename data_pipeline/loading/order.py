@@ -52,11 +52,7 @@ class OrderSettings:
         for name, value in dataclasses.asdict(self).items():
             if name != "seed" and value < 1:
                 raise UserError(f"{name}: must be at least 1, found {value}")
-        if self.global_batch_size % self.relation_group_size:
-            raise UserError(
-                f"global_batch_size: {self.global_batch_size} is not a multiple of "
-                f"relation_group_size {self.relation_group_size}"
-            )
+        _raise(share_problem(self.global_batch_size, self.relation_group_size))
 
     @property
     def groups(self) -> int:
@@ -80,14 +76,57 @@ class State:
     """Samples seen since the start of training, over all ranks."""
 
 
-def check(settings: OrderSettings, world: World, samples: int) -> None:
-    """UserError unless the ranks can share out the groups and there is at least one batch."""
-    if settings.groups % world.size:
-        raise UserError(
-            f"global_batch_size: {settings.groups} relation group(s) of "
-            f"{settings.relation_group_size} cannot be shared by {world.size} ranks; "
-            "the number of groups must be a multiple of the number of ranks"
+def share_problem(
+    global_batch_size: int,
+    relation_group_size: int,
+    world_size: int = 1,
+    groups_per_micro_batch: int = 1,
+) -> tuple[str, str] | None:
+    """(setting, what is wrong) when a global batch cannot be divided into relation groups, these
+    evenly among the ranks, and a rank's into micro-batches; None when it can."""
+    if relation_group_size > global_batch_size:
+        return (
+            "relation_group_size",
+            f"{relation_group_size} is more than the whole global_batch_size {global_batch_size}",
         )
+    groups, rest = divmod(global_batch_size, relation_group_size)
+    if rest:
+        return (
+            "global_batch_size",
+            f"{global_batch_size} is not a multiple of relation_group_size {relation_group_size}",
+        )
+    if groups % world_size:
+        return (
+            "global_batch_size",
+            f"{global_batch_size} is {groups} relation group(s), which cannot be shared evenly by "
+            f"{world_size} ranks; {divisors(groups)} ranks can",
+        )
+    if groups // world_size % groups_per_micro_batch:
+        return (
+            "groups_per_micro_batch",
+            f"{groups_per_micro_batch} does not divide the {groups // world_size} relation "
+            f"group(s) of a rank; {divisors(groups // world_size)} would",
+        )
+    return None
+
+
+def divisors(number: int) -> str:
+    """Up to 4,096, as words: `1, 2 or 4`."""
+    words = [str(n) for n in range(1, min(number, 4096) + 1) if number % n == 0]
+    return ", ".join(words[:-1]) + " or " * (len(words) > 1) + words[-1]
+
+
+def _raise(problem: tuple[str, str] | None) -> None:
+    if problem:
+        raise UserError(f"{problem[0]}: {problem[1]}")
+
+
+def check(
+    settings: OrderSettings, world: World, samples: int, groups_per_micro_batch: int = 1
+) -> None:
+    """UserError unless the ranks can share the groups and there is at least one batch."""
+    sizes = settings.global_batch_size, settings.relation_group_size
+    _raise(share_problem(*sizes, world.size, groups_per_micro_batch))
     if batches_per_epoch(samples, settings) == 0:
         raise UserError(
             f"global_batch_size: {settings.global_batch_size}, but there are only {samples} samples"

@@ -1,4 +1,4 @@
-"""What an encoder directory says of itself. Nothing here imports Paddle, so checks are quick."""
+"""The config.json of an encoder directory. Nothing here imports Paddle, so checks are quick."""
 
 import json
 import os
@@ -38,9 +38,9 @@ READ = (
     *(*SIZES, *NUMBERS, "hidden_act", "architectures"),
     *("pad_token_id", "cls_token_id", "use_task_id", "task_id", "pool_act"),
 )
-# Hugging Face leaves out of a config.json what it takes for granted; PaddleNLP's defaults differ.
+# Hugging Face leaves default values out of a config.json; PaddleNLP's defaults differ.
 HUGGING_FACE_DEFAULTS = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
-# What both libraries take for granted.
+# Default values of both libraries.
 DEFAULT_SIZES = {
     "num_hidden_layers": 12,
     "hidden_size": 768,
@@ -51,10 +51,10 @@ DEFAULT_SIZES = {
 
 
 def locate(name: Path | str) -> Path:
-    """The directory of that name, or where PaddleNLP keeps the model of that name."""
+    """The directory of that name, or of the model of that name in PaddleNLP's cache."""
     home = Path(os.environ.get("PPNLP_HOME") or Path.home() / ".paddlenlp")
-    kept = home / "models" / name
-    return kept if not is_directory(Path(name)) and is_directory(kept) else Path(name)
+    cached = home / "models" / name
+    return cached if not is_directory(Path(name)) and is_directory(cached) else Path(name)
 
 
 def is_directory(path: Path) -> bool:
@@ -66,7 +66,7 @@ def is_directory(path: Path) -> bool:
 
 
 def read_config(directory: Path | str) -> dict:
-    """The config.json of an encoder directory; UserError says what to do when there is none."""
+    """The config.json of an encoder directory; a UserError tells how to get a missing one."""
     directory = locate(directory)
     if not is_directory(directory):
         raise UserError(how_to_get(str(directory)))
@@ -108,12 +108,12 @@ def family_of(config: dict, where: str) -> str:
     under PaddleNLP's name too: PaddleNLP 2.8's RobertaModel counts positions from the padding id
     + 1, as fairseq's RoBERTa does, but RoBERTa-wwm was trained with positions from 0.
     """
-    said = config.get("architectures")
-    said = [*said] if isinstance(said, list) else [said]
-    for name in (*said, config.get("init_class"), config.get("model_type")):
-        found = FAMILY.fullmatch(name) if isinstance(name, str) else None
-        if found:
-            family = next(known for known in FAMILIES if known.lower() == found[1].lower())
+    architectures = config.get("architectures")
+    names = [*architectures] if isinstance(architectures, list) else [architectures]
+    for name in (*names, config.get("init_class"), config.get("model_type")):
+        match = FAMILY.fullmatch(name) if isinstance(name, str) else None
+        if match:
+            family = next(known for known in FAMILIES if known.lower() == match[1].lower())
             is_wwm = family == "Roberta" and config.get("pad_token_id", 0) == 0
             return "Bert" if is_wwm else family
     raise UserError(
@@ -122,30 +122,36 @@ def family_of(config: dict, where: str) -> str:
     )
 
 
+def first_position(family: str, pad_token_id: int) -> int:
+    """Row of the position table that the first token uses: fairseq's RoBERTa, which is PaddleNLP's
+    RobertaModel, counts positions from after the padding id; the others from 0."""
+    return pad_token_id + 1 if family == "Roberta" else 0
+
+
 def config_problems(config: dict) -> list[str]:
-    """What a config.json asks for that these encoders do not do, each with what would be valid."""
-    found = []
+    """Values of a config.json that these encoders do not support, each with the valid ones."""
+    problems = []
     for name in SIZES:
         value = config.get(name, 1)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            found.append(f"{name} {value!r} is not a whole number of 1 or more")
-    if found:
-        return found
+            problems.append(f"{name} {value!r} is not a whole number of 1 or more")
+    if problems:
+        return problems
     sizes = DEFAULT_SIZES | config
     if sizes["hidden_size"] % sizes["num_attention_heads"]:
-        found.append(
+        problems.append(
             f"hidden_size {sizes['hidden_size']} is not a multiple of "
             f"num_attention_heads {sizes['num_attention_heads']}"
         )
     for name in NUMBERS:
         value = config.get(name, 0)
         if not isinstance(value, int | float) or not 0 <= value < 1:
-            found.append(f"{name} {value!r} is not a number from 0 to less than 1")
+            problems.append(f"{name} {value!r} is not a number from 0 to less than 1")
     for name, end in (("pad_token_id", "vocab_size"), ("task_id", "task_type_vocab_size")):
         value = config.get(name, 0)
         if not isinstance(value, int) or value < 0 or value >= config.get(end, value + 1):
-            found.append(f"{name} {value!r} is not a number from 0 to less than {end}")
+            problems.append(f"{name} {value!r} is not a number from 0 to less than {end}")
     for name, valid in MUST_BE.items():
         if config.get(name, valid[0]) not in valid:
-            found.append(f"{name} {config[name]!r} is not among {', '.join(map(repr, valid))}")
-    return found
+            problems.append(f"{name} {config[name]!r} is not among {', '.join(map(repr, valid))}")
+    return problems

@@ -1,7 +1,7 @@
-"""Linear layers whose bias learns as fast as its weight, on a CPU.
+"""Linear layers with a fast gradient of the bias on a CPU.
 
 Paddle sums a bias's gradient over the rows with one thread, which takes an eighth of a student's
-forward and backward. As a product with a row of ones it takes next to nothing.
+forward and backward. As a product with a row of ones it takes almost no time.
 """
 
 import paddle
@@ -49,7 +49,7 @@ class Affine(paddle.autograd.PyLayer):
 def replace_linears(model: nn.Layer) -> None:
     """On a CPU, put a `Linear` in the place of each `nn.Linear` of `model` that is trained.
 
-    Parameters, their names and the state stay what they are.
+    Parameters, their names and the state dict do not change.
     """
     if paddle.get_device() != "cpu":
         return

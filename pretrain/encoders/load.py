@@ -54,7 +54,7 @@ def load_encoder(directory: Path | str, file: str = weights.WEIGHTS) -> nn.Layer
         padding = {"pad_token_id": int(config.get("model_type") == "roberta")}
         config = {**HUGGING_FACE_DEFAULTS, **padding, **config}
     encoder = build_encoder(config, str(directory))
-    if is_hugging_face(tensors):  # PaddleNLP's ERNIE takes 1e-12 whatever its configuration says
+    if is_hugging_face(tensors):  # PaddleNLP's ERNIE ignores the configuration and uses 1e-12
         for layer in encoder.sublayers():
             if isinstance(layer, nn.LayerNorm):
                 layer._epsilon = float(config["layer_norm_eps"])
@@ -91,8 +91,8 @@ def encoder_tensors(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Only the encoder's tensors, under the names that they have in a PaddleNLP encoder."""
     if is_hugging_face(tensors):
         return dict(filter(None, map(_from_hugging_face, tensors.items())))
-    found = {PREFIX.sub("", name): value for name, value in tensors.items()}
-    return {n: v for n, v in found.items() if n.split(".")[0] in PARTS}
+    named = {PREFIX.sub("", name): value for name, value in tensors.items()}
+    return {n: v for n, v in named.items() if n.split(".")[0] in PARTS}
 
 
 def _from_hugging_face(item: tuple[str, np.ndarray]) -> tuple[str, np.ndarray] | None:

@@ -16,7 +16,7 @@ OPSET, MICROSOFT_OPSET, IR_VERSION = 17, 1, 8
 
 
 class GraphWriter:
-    """Nodes in the order of their making, and constants by name."""
+    """Nodes in the order in which they were added, and constants by name."""
 
     def __init__(self, int8: bool, hidden_act: str):
         self.int8, self.hidden_act = int8, hidden_act
@@ -92,7 +92,7 @@ def arrays_of(linear: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
 
 
 def declared(name: str, value: np.ndarray):
-    """A constant of a graph whose value is handed over beside it, not in it."""
+    """A constant of a graph whose value is passed beside the model, not in it."""
     from onnx import StringStringEntryProto, TensorProto, helper
 
     return TensorProto(
@@ -109,7 +109,7 @@ def build(
 ) -> tuple[bytes, dict[str, np.ndarray]]:
     """(the serialised model, its constants by name).
 
-    The constants stay outside: in the model they would be copied several times on their way, and
+    The constants stay outside: inside the model they would be copied several times, and
     may not exceed the 2 GB of a protobuf.
 
     Inputs: `embedded` float32 [B, L, hidden size], what the encoder's embeddings give; `mask` int32

@@ -7,13 +7,14 @@ from paddle import Tensor, nn
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.shards.format import Manifest
+from pretrain.encoders.config import first_position
 from pretrain.encoders.load import build_encoder
-from pretrain.recipe import EncoderSizes, Student
+from pretrain.encoders.settings import EncoderSizes, Student
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What an encoder has to know of a vocabulary."""
+    """The part of a vocabulary that an encoder needs."""
 
     vocab_size: int
     special_ids: dict[str, int]
@@ -21,7 +22,7 @@ class Vocabulary:
 
 
 def encoder_config(architecture: str, sizes: EncoderSizes, manifest: Manifest | Vocabulary) -> dict:
-    """What a config.json says of an encoder of these sizes over the shards' vocabulary."""
+    """The config.json of an encoder of these sizes over the shards' vocabulary."""
     return {
         "architectures": [architecture],
         **{name: getattr(sizes, name) for name in EncoderSizes.model_fields},
@@ -40,7 +41,7 @@ def build_student(
     """A PPMiniLM encoder with fresh weights, or with some copied from `teacher`.
 
     With the relation H all of the chosen layer is trained, and the pooler alone would stay random;
-    it is made the identity then, which hands the state of [CLS] on through its tanh.
+    so it is set to the identity, which gives the tanh of the state of [CLS].
     """
     student = build_encoder(encoder_config("PPMiniLMModel", sizes, manifest))
     if sizes.from_teacher_layers:
@@ -58,21 +59,21 @@ def copy_layers(student: nn.Layer, teacher: nn.Layer, layers: tuple[int, ...]) -
     The student's first hidden states are then the teacher's own. UserError when sizes differ:
     copying needs the same width, heads and feed-forward, and a vocabulary and positions no larger.
     """
-    own, other = student.embeddings, teacher.embeddings
-    # fairseq's RoBERTa counts positions from after the padding id.
-    first = teacher.config.pad_token_id + 1 if type(teacher).__name__ == "RobertaModel" else 0
-    types = other.token_type_embeddings.weight
+    source = teacher.embeddings
+    family = type(teacher).__name__.removesuffix("Model")
+    first = first_position(family, teacher.config.pad_token_id)
+    types = source.token_type_embeddings.weight
     types = paddle.concat([types, types[:1]])[:2]  # RoBERTa has one, and it is used for all
-    if hasattr(other, "task_type_embeddings"):  # ERNIE adds that of one task to every token
-        types = types + other.task_type_embeddings.weight[teacher.config.task_id]
+    if hasattr(source, "task_type_embeddings"):  # ERNIE adds that of one task to every token
+        types = types + source.task_type_embeddings.weight[teacher.config.task_id]
     for name, rows in (
-        ("word_embeddings", other.word_embeddings.weight),
-        ("position_embeddings", other.position_embeddings.weight[first:]),
+        ("word_embeddings", source.word_embeddings.weight),
+        ("position_embeddings", source.position_embeddings.weight[first:]),
         ("token_type_embeddings", types),
     ):
-        table = getattr(own, name).weight
+        table = getattr(student.embeddings, name).weight
         _set(table, rows[: table.shape[0]], f"embeddings.{name}.weight")
-    pairs = [(own.layer_norm, other.layer_norm)]
+    pairs = [(student.embeddings.layer_norm, source.layer_norm)]
     pairs += [
         (student.encoder.layers[index], teacher.encoder.layers[number - 1])
         for index, number in enumerate(layers)
@@ -84,9 +85,9 @@ def copy_layers(student: nn.Layer, teacher: nn.Layer, layers: tuple[int, ...]) -
             f"{heads[1]}; copying needs equal numbers"
         )
     for copy, original in pairs:
-        source = original.state_dict()
+        values = original.state_dict()
         for name, parameter in copy.state_dict().items():
-            _set(parameter, source[name], name)
+            _set(parameter, values[name], name)
 
 
 def _set(parameter: Tensor, value: Tensor, name: str) -> None:

@@ -36,20 +36,20 @@ def write(path: Path, state: "Mapping[str, paddle.Tensor | np.ndarray]") -> None
 def read(path: Path, file: str = WEIGHTS) -> dict[str, np.ndarray]:
     """The tensors of a safetensors file, or of `file` in a directory (or of an index of several).
 
-    bfloat16 is widened to float32. A pickle is read only when `file` names it, and then nothing but
-    plain arrays is taken from it (see `pretrain.encoders.plain_pickle`). UserError when nothing is
+    bfloat16 is widened to float32. A pickle is read only when `file` names it, and then only plain
+    arrays are read from it (see `pretrain.encoders.plain_pickle`). UserError when nothing is
     there, when it is damaged, or when only a pickle is there.
     """
     path = Path(path)
     tensors: dict[str, np.ndarray] = {}
-    for found in files_of(path, file) if path.is_dir() else [path]:
-        if found.suffix == ".safetensors":
-            tensors.update(_read_safetensors(found))
-        elif path.is_dir() and found.suffix == ".pdparams":
-            arrays = plain_pickle.read_arrays(found).items()
+    for part in files_of(path, file) if path.is_dir() else [path]:
+        if part.suffix == ".safetensors":
+            tensors.update(_read_safetensors(part))
+        elif path.is_dir() and part.suffix == ".pdparams":
+            arrays = plain_pickle.read_arrays(part).items()
             tensors.update({n: widened(x) if x.dtype == np.uint16 else x for n, x in arrays})
         else:
-            raise UserError(NOT_READ.format(found))
+            raise UserError(NOT_READ.format(part))
     return tensors
 
 
@@ -60,22 +60,22 @@ def load_into(layer: "nn.Layer", tensors: Mapping[str, np.ndarray], where: str) 
     """
     import paddle
 
-    own = layer.state_dict()
+    expected = layer.state_dict()
     problems = [
-        *_named("missing", own.keys() - tensors.keys()),
-        *_named("not part of the model", tensors.keys() - own.keys()),
+        *_named("missing", expected.keys() - tensors.keys()),
+        *_named("not part of the model", tensors.keys() - expected.keys()),
         *_named(
             "of another shape",
             {
-                f"{name} {list(tensors[name].shape)} for {list(own[name].shape)}"
-                for name in own.keys() & tensors.keys()
-                if list(own[name].shape) != list(tensors[name].shape)
+                f"{name} {list(tensors[name].shape)} for {list(expected[name].shape)}"
+                for name in expected.keys() & tensors.keys()
+                if list(expected[name].shape) != list(tensors[name].shape)
             },
         ),
     ]
     if problems:
         raise UserError(f"{where}: the weights do not fit the model: " + "; ".join(problems))
-    for name, parameter in own.items():
+    for name, parameter in expected.items():
         kind = str(parameter.dtype).removeprefix("paddle.")
         array = np.asarray(tensors[name]).astype("float32" if kind == "bfloat16" else kind)
         tensor = paddle.to_tensor(array, place=paddle.CPUPlace())
@@ -93,7 +93,7 @@ def files_of(directory: Path, file: str = WEIGHTS) -> list[Path]:
         raise UserError(
             f"{directory}: no {file}, only {', '.join(pickles)}, which is a pickle and may run any "
             f"code. Convert it to {WEIGHTS} where you trust it, or name it: model_state.pdparams "
-            "as teacher.weights (plain arrays alone are then taken from it)"
+            "as teacher.weights (only plain arrays are then read from it)"
         )
     raise UserError(f"{directory}: no {file}")
 
@@ -103,16 +103,16 @@ def shapes(directory: Path, file: str = WEIGHTS) -> dict[str, list[int]]:
 
     UserError as from `read`.
     """
-    found = {}
+    shapes_by_name = {}
     for path in files_of(directory, file):
         if path.suffix == ".pdparams":
             continue
         if path.suffix != ".safetensors":
             raise UserError(NOT_READ.format(path))
-        with _opened(path) as tensors:
+        with _open(path) as tensors:
             names = tensors.keys()
-            found |= {name: tensors.get_slice(name).get_shape() for name in names}
-    return found
+            shapes_by_name |= {name: tensors.get_slice(name).get_shape() for name in names}
+    return shapes_by_name
 
 
 def _files_in_index(directory: Path) -> list[Path]:
@@ -123,20 +123,20 @@ def _files_in_index(directory: Path) -> list[Path]:
         raise UserError(f"{directory / INDEX}: unreadable: {error!r}") from None
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
-            raise UserError(f"{directory / INDEX}: {name!r} is not a file beside it")
+            raise UserError(f"{directory / INDEX}: {name!r} is not a file in the same directory")
         if not (directory / name).is_file():
             raise UserError(f"{directory / INDEX}: names {name}, which is not there")
     return [directory / name for name in names]
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    with _opened(path) as tensors:  # tensor by tensor: the whole file twice may be too much
+    with _open(path) as tensors:  # tensor by tensor: the whole file twice may be too much
         names = tensors.keys()
         return {name: _as_array(path, name, tensors) for name in names}
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator:
+def _open(path: Path) -> Iterator:
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,1 +1,1 @@
-"""What is trained for: relation losses and whole-word masking."""
+"""The objectives: relation losses and whole-word masking."""

@@ -1,19 +1,31 @@
 """The objective of distillation: make the student's relations those of the teacher."""
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
 from data_pipeline.loading.loader import Batch
+from pretrain.encoders.states import states_at
 from pretrain.encoders.teacher_engine import Engine
-from pretrain.objectives.relations import relation_loss, states_at
-from pretrain.recipe import Relations
-from pretrain.training.flops import Cost
+from pretrain.objectives.relations import relation_loss
+from pretrain.objectives.settings import Relations
 
 
 class Distillation(nn.Layer):
     """Holds the student as its only sublayer; the teacher stands outside, so that it is neither
-    wrapped for data parallelism, nor trained, nor saved."""
+    wrapped for data parallelism, nor trained, nor saved.
+
+    Args:
+        student: the encoder that is trained.
+        teacher: gives the teacher's Q, K, V (and H).
+        layer: the student's layer, from 1.
+        relations: which relations, and their weights.
+        group_size: samples of a relation group.
+        cost: floating-point operations of a batch of (tokens, length); None when it is not needed.
+        constants: numbers that every record of the run repeats.
+    """
 
     def __init__(
         self,
@@ -21,32 +33,33 @@ class Distillation(nn.Layer):
         teacher: Engine,
         layer: int,
         relations: Relations,
-        cost: Cost | None = None,
+        group_size: int,
+        cost: Callable[[int, int], int] | None = None,
+        constants: Mapping[str, float] | None = None,
     ):
         super().__init__()
         self.encoder, self.teacher, self.layer = student, teacher, layer
-        self.relations, self.with_hidden = relations, relations.hidden > 0
-        self.terms: dict[str, Tensor] = {}
-        self.cost = cost
+        self.relations, self.group_size = relations, group_size
+        self.cost, self.constants = cost, dict(constants or {})
 
     def prepare(self, batch: Batch, random: np.random.Generator) -> list[Tensor]:
         """Run the teacher: [input_ids, attention_mask, its Q, K, V (and H)]. `random` is unused."""
-        self.group_size = batch.relation_group_size
         states = self.teacher(batch.input_ids, batch.attention_mask)
         return [paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.attention_mask), *states]
 
-    def forward(self, input_ids: Tensor, mask: Tensor, *teacher_states: Tensor) -> Tensor:
-        """The loss of a micro-batch; its parts are left in `terms`, detached."""
-        states = states_at(self.encoder, input_ids, mask, self.layer, self.with_hidden)
+    def forward(
+        self, input_ids: Tensor, mask: Tensor, *teacher_states: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(the loss of a micro-batch, its parts by name, detached)."""
         settings = self.relations
+        with_hidden = settings.hidden > 0
+        states = states_at(self.encoder, input_ids, mask, self.layer, with_hidden)
+        weights = settings.weights()
         losses = {
-            name: relation_loss(
-                *pair, mask, settings.heads, self.group_size, settings.alpha, settings.beta
-            )
+            name: relation_loss(*pair, mask, settings.heads, self.group_size, weights)
             for name, *pair in zip("qkvh", states, teacher_states, strict=False)
         }
         total = losses["q"] + losses["k"] + losses["v"]
-        if self.with_hidden:
+        if with_hidden:
             total = total + settings.hidden * losses["h"]
-        self.terms = {name: loss.detach() for name, loss in {"total": total, **losses}.items()}
-        return total
+        return total, {name: loss.detach() for name, loss in {"total": total, **losses}.items()}

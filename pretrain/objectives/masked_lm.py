@@ -1,6 +1,6 @@
 """The objective of whole-word-masking pre-training."""
 
-from functools import partial
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import paddle
@@ -10,8 +10,7 @@ from paddle import Tensor, nn
 from data_pipeline.loading.loader import Batch
 from data_pipeline.shards.format import Manifest
 from pretrain.objectives.masking import IGNORED, mask_whole_words
-from pretrain.recipe import Masking
-from pretrain.training.flops import Shape, masked_lm
+from pretrain.objectives.settings import Masking
 
 
 class MaskedLM(nn.Layer):
@@ -20,7 +19,14 @@ class MaskedLM(nn.Layer):
     Only the hidden tokens go through the head: the decoder is the widest product of all.
     """
 
-    def __init__(self, encoder: nn.Layer, manifest: Manifest, masking: Masking):
+    def __init__(
+        self,
+        encoder: nn.Layer,
+        manifest: Manifest,
+        masking: Masking,
+        cost: Callable[[int, int], int] | None = None,
+        constants: Mapping[str, float] | None = None,
+    ):
         super().__init__()
         config = encoder.config
         self.encoder = encoder
@@ -28,9 +34,7 @@ class MaskedLM(nn.Layer):
         self.norm = nn.LayerNorm(config.hidden_size)
         self.bias = self.create_parameter([config.vocab_size], is_bias=True)
         self.manifest, self.masking = manifest, masking
-        self.terms: dict[str, Tensor] = {}
-        layers, share = config.num_hidden_layers, masking.share
-        self.cost = partial(masked_lm, Shape.of(config), layers, config.vocab_size, share)
+        self.cost, self.constants = cost, dict(constants or {})
 
     def prepare(self, batch: Batch, random: np.random.Generator) -> list[Tensor]:
         """[input_ids, attention_mask, positions of the hidden tokens in the flat batch, labels]."""
@@ -43,19 +47,20 @@ class MaskedLM(nn.Layer):
             random,
         )
         positions = np.flatnonzero(labels != IGNORED)
-        if len(positions) == 0:  # a batch of very few words: ask for its first token as it is
+        if len(positions) == 0:  # a batch of very few words: predict its first token, unmasked
             positions, labels = np.array([0]), batch.input_ids
         arrays = (seen, batch.attention_mask, positions, labels.ravel()[positions])
         return [paddle.to_tensor(array) for array in arrays]
 
-    def forward(self, input_ids: Tensor, mask: Tensor, positions: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy per hidden token; its parts are left in `terms`, detached."""
+    def forward(
+        self, input_ids: Tensor, mask: Tensor, positions: Tensor, labels: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(cross-entropy per hidden token, its parts by name, detached)."""
         states, _ = self.encoder(input_ids, attention_mask=mask)
         hidden = states.reshape([-1, states.shape[-1]]).index_select(positions)  # [hidden, H]
         hidden = self.norm(F.gelu(self.transform(hidden)))
         table = self.encoder.embeddings.word_embeddings.weight
         logits = paddle.matmul(hidden, table, transpose_y=True) + self.bias
         loss = F.cross_entropy(logits, labels)
-        found = (logits.argmax(axis=-1) == labels).astype("float32").mean()
-        self.terms = {"total": loss.detach(), "accuracy": found.detach()}
-        return loss
+        accuracy = (logits.argmax(axis=-1) == labels).astype("float32").mean()
+        return loss, {"total": loss.detach(), "accuracy": accuracy.detach()}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pretrain.recipe import Masking
+from pretrain.objectives.settings import Masking
 
 IGNORED = -100  # label of a token that is not to be predicted
 

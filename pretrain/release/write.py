@@ -52,20 +52,20 @@ def release(run: Path, output: Path, untrained: bool = False) -> dict:
     reads the directory: `PPMiniLMModel.from_pretrained(output)`.
     """
     recipe = recipes.load(DistillRecipe, run / "recipe.resolved.yaml")
-    found = checkpoint.newest(run / "checkpoints")
-    if found is None:
+    saved = checkpoint.newest(run / "checkpoints")
+    if saved is None:
         raise UserError(f"{run}: no complete checkpoint; train it first with pretrain/run.py")
-    state = found.state()
+    state = saved.state()
     student = initial_student(recipe, run / "vocab.txt", with_teacher=untrained)
     frozen = freeze_unreached(student, recipe.student.layer, recipe.relations.hidden > 0)
     if not untrained:
-        tensors = weights.read(found.path / "model.safetensors")
-        own = {
+        tensors = weights.read(saved.path / "model.safetensors")
+        encoder_tensors = {
             name.removeprefix(PREFIX): value
             for name, value in tensors.items()
             if name.startswith(PREFIX)
         }
-        weights.load_into(student, own, str(found.path))
+        weights.load_into(student, encoder_tensors, str(saved.path))
     output.mkdir(parents=True, exist_ok=True)
     # Stock PaddleNLP opens this file; this project never does.
     with tempfile.TemporaryDirectory(dir=output) as folder:
@@ -74,7 +74,7 @@ def release(run: Path, output: Path, untrained: bool = False) -> dict:
     write_encoder(student, output, run / "vocab.txt")
     facts = {
         "name": output.name,
-        "steps": 0 if untrained else found.step,
+        "steps": 0 if untrained else saved.step,
         "parameters": parameters(student),
         "untrained_weights": [n for n, _ in student.named_parameters()]
         if untrained and not recipe.student.from_teacher_layers
@@ -82,7 +82,7 @@ def release(run: Path, output: Path, untrained: bool = False) -> dict:
         "data_fingerprint": state["data_fingerprint"],
         "vocab_sha256": state["vocab_sha256"],
         "recipe": recipe.model_dump(mode="json"),
-        "metrics": {} if untrained else last_metrics(run, found.step),
+        "metrics": {} if untrained else last_metrics(run, saved.step),
         "sha256": {
             name: sha256(output / name)
             for name in ("config.json", "model.safetensors", "model_state.pdparams", "vocab.txt")

@@ -7,7 +7,7 @@
         complete.json            written last: size and digest of the others
 
 A step is written under a temporary name, synced, marked and only then renamed. Dropout and masking
-draw from seeds that are functions of the step, so there is no generator state to keep.
+draw from seeds that are functions of the step, so there is no generator state to save.
 """
 
 import json
@@ -15,14 +15,15 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-
-import paddle
-from paddle import nn
-from safetensors import SafetensorError
+from typing import TYPE_CHECKING
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, sync, write_json
 from pretrain.encoders import weights
+
+if TYPE_CHECKING:  # checkpoints are listed without Paddle
+    import paddle
+    from paddle import nn
 
 MARKER = "complete.json"
 STEP = re.compile(r"step-(\d+)$")
@@ -30,7 +31,7 @@ FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 
 
 @dataclass(frozen=True)
-class Found:
+class SavedCheckpoint:
     """A complete checkpoint on disk."""
 
     step: int
@@ -41,12 +42,19 @@ class Found:
         return json.loads((self.path / "state.json").read_text(encoding="utf-8"))
 
 
-def save(folder: Path, step: int, layer: nn.Layer, moments: dict, state: dict) -> Path:
+def folder(output_dir: Path) -> Path:
+    """Where the checkpoints of a run lie."""
+    return output_dir / "checkpoints"
+
+
+def save(folder: Path, step: int, layer: "nn.Layer", moments: dict, state: dict) -> Path:
     """Write `step-N` whole; `moments` are `optimizer_tensors`, of all ranks.
 
     Raises:
-        UserError: the disk does not take it; older checkpoints stay.
+        UserError: it cannot be written; older checkpoints stay.
     """
+    from safetensors import SafetensorError
+
     final, temporary = folder / f"step-{step}", folder / f".step-{step}.tmp"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -70,68 +78,70 @@ def save(folder: Path, step: int, layer: nn.Layer, moments: dict, state: dict) -
         shutil.rmtree(temporary, ignore_errors=True)
         raise UserError(
             f"{final}: cannot be written: {error}; older checkpoints are untouched, and the same "
-            "command goes on from the newest of them"
+            "command resumes from the newest of them"
         ) from None
     return final
 
 
-def complete(folder: Path) -> list[Found]:
+def complete(folder: Path) -> list[SavedCheckpoint]:
     """Complete checkpoints, oldest first."""
-    found = [
-        Found(int(STEP.search(marker.parent.name).group(1)), marker.parent)
+    checkpoints = [
+        SavedCheckpoint(int(STEP.search(marker.parent.name).group(1)), marker.parent)
         for marker in folder.glob(f"step-*/{MARKER}")
         if STEP.search(marker.parent.name)
     ]
-    return sorted(found, key=lambda item: item.step)
+    return sorted(checkpoints, key=lambda item: item.step)
 
 
-def newest(folder: Path, say=print) -> Found | None:
-    """The newest checkpoint whose files are what its marker says; damaged ones are named."""
-    for found in reversed(complete(folder)):
-        damage = damaged(found)
+def newest(folder: Path, report=print) -> SavedCheckpoint | None:
+    """The newest checkpoint whose files are what its marker says; damaged ones are reported."""
+    for saved in reversed(complete(folder)):
+        damage = damaged(saved)
         if not damage:
-            return found
-        say(f"{found.path}: {damage}; an older checkpoint is taken instead")
+            return saved
+        report(f"{saved.path}: {damage}; an older checkpoint is used instead")
     return None
 
 
-def damaged(found: Found) -> str:
+def damaged(saved: SavedCheckpoint) -> str:
     """What is wrong with a checkpoint's files, empty when nothing is."""
     try:
-        recorded = json.loads((found.path / MARKER).read_text(encoding="utf-8"))["files"]
+        recorded = json.loads((saved.path / MARKER).read_text(encoding="utf-8"))["files"]
         for name, entry in recorded.items():
-            if sha256(found.path / name) != entry["sha256"]:
+            if sha256(saved.path / name) != entry["sha256"]:
                 return f"{name} has changed since it was written"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"unreadable: {error}"
     return ""
 
 
-def load(found: Found, layer: nn.Layer, optimizer) -> dict:
-    """Put weights and moments back; return the saved state."""
-    weights.load_into(layer, weights.read(found.path / FILES[0]), str(found.path))
-    set_optimizer_tensors(layer, optimizer, weights.read(found.path / FILES[1]))
-    return found.state()
+def load(saved: SavedCheckpoint, layer: "nn.Layer", optimizer) -> dict:
+    """Load weights and moments; return the saved state."""
+    weights.load_into(layer, weights.read(saved.path / FILES[0]), str(saved.path))
+    set_optimizer_tensors(layer, optimizer, weights.read(saved.path / FILES[1]))
+    return saved.state()
 
 
 def retain(folder: Path, keep_last: int, keep_every: int) -> None:
-    """Remove what the recipe does not keep, and leftovers of interrupted writing.
+    """Remove what the recipe does not retain, and leftovers of interrupted writing.
 
     The newest complete one always stays.
     """
     for leftover in [*folder.glob(".step-*.tmp"), *folder.glob(".step-*.removed")]:
         shutil.rmtree(leftover, ignore_errors=True)
-    for found in complete(folder)[: -max(1, keep_last)]:
-        if not (keep_every and found.step % keep_every == 0):
+    for saved in complete(folder)[: -max(1, keep_last)]:
+        if not (keep_every and saved.step % keep_every == 0):
             # Renamed first: a removal that is interrupted leaves no half-empty `step-N`.
-            doomed = found.path.with_name(f".{found.path.name}.removed")
-            found.path.rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            removed = saved.path.with_name(f".{saved.path.name}.removed")
+            saved.path.rename(removed)
+            shutil.rmtree(removed, ignore_errors=True)
 
 
-def optimizer_tensors(layer: nn.Layer, optimizer) -> dict[str, paddle.Tensor]:
+def optimizer_tensors(layer: "nn.Layer", optimizer) -> "dict[str, paddle.Tensor]":
     """The optimiser's tensors under `weight name/kind`. Paddle's own keys are generated names,
     which depend on what else was built before."""
+    import paddle
+
     state = optimizer.state_dict()
     tensors = {}
     for name, parameter in layer.named_parameters():
@@ -141,11 +151,13 @@ def optimizer_tensors(layer: nn.Layer, optimizer) -> dict[str, paddle.Tensor]:
     return tensors
 
 
-def set_optimizer_tensors(layer: nn.Layer, optimizer, tensors: dict) -> None:
+def set_optimizer_tensors(layer: "nn.Layer", optimizer, tensors: dict) -> None:
     """The reverse of `optimizer_tensors`; those of weights that `optimizer` does not update (other
     ranks do) are left out."""
-    own = {parameter.name for parameter in optimizer._parameter_list}
-    names = {n: p.name for n, p in layer.named_parameters() if p.name in own}
+    import paddle
+
+    updated = {parameter.name for parameter in optimizer._parameter_list}
+    names = {n: p.name for n, p in layer.named_parameters() if p.name in updated}
     state = {}
     for key, value in tensors.items():
         name, _, kind = key.partition("/")

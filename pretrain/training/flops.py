@@ -1,5 +1,5 @@
-"""Floating-point operations of a step, counted from shapes: products only. And how many a second
-this device does at best, to hold a run's rate against."""
+"""Floating-point operations of a step, counted from shapes: products only. And the
+highest rate of this device, to compare a run's rate with."""
 
 import time
 from collections.abc import Callable

@@ -3,7 +3,8 @@
 import contextlib
 import shutil
 import signal
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from paddle import nn
 
@@ -14,94 +15,116 @@ from data_pipeline.loading import order
 from data_pipeline.loading.loader import Loader
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from pretrain.encoders import linear
-from pretrain.recipe import Run
-from pretrain.training import checkpoint, flops, parallel, resume
+from pretrain.training import flops, parallel, resume
 from pretrain.training import optimizer as optimize
+from pretrain.training.finished import FINISHED
 from pretrain.training.hang import HangWatch
-from pretrain.training.metrics import Known, Log
+from pretrain.training.metrics import LogContext, MetricsLog
+from pretrain.training.resume import TrainState
+from pretrain.training.settings import TrainingRecipe
 from pretrain.training.step import Trainer, train_step
 
 SAVED_AND_STOPPED = 75  # EX_TEMPFAIL: stopped by SIGTERM after saving; start again to go on
 NOT_FINITE = 76  # too many steps in a row had a non-finite gradient
-FINISHED = "finished.json"
 
 
 def fit(
     objective: nn.Layer,
-    recipe: Run,
+    recipe: TrainingRecipe,
     manifest: Manifest,
     world: order.World,
-    constants: dict[str, float] | None = None,
+    finish: Callable[[nn.Layer, TrainingRecipe], None] | None = None,
 ) -> int:
     """Train from the newest checkpoint, or from the start, to the last step; the exit code.
 
-    constants: numbers that every record repeats.
+    finish: called on rank 0 after the last step.
     """
-    with resume.claim(recipe.output_dir) if world.rank == 0 else contextlib.nullcontext():
-        return _fit(objective, recipe, manifest, world, constants or {})
+    with resume.lock(recipe.output_dir) if world.rank == 0 else contextlib.nullcontext():
+        session = open_session(objective, recipe, manifest, world)
+        state, loader = session.state, session.loader
+        with (
+            contextlib.closing(iter(loader)) as steps,
+            session.log as log,
+            session.watch as watch,
+            StopRequest() as stop,
+        ):
+            code = reason_to_end(recipe, state, asked=False)  # killed right after its last step?
+            while code is None:
+                watch.touch()
+                with log.timer.part("data"):
+                    batches = next(steps)
+                rate = optimize.learning_rate(recipe.optimizer, state.updates)
+                result = train_step(
+                    session.trainer, batches, state.step, rate, state.scale.value, log.timer
+                )
+                state = state.after(result.finite, loader.state)
+                log.add(result, batches, rate, state)
+                # One rank may be told to stop without the others: all end after the same step.
+                code = reason_to_end(recipe, state, parallel.any_rank(stop.asked, world))
+                due = code is not None or state.step % recipe.checkpoint.every_steps == 0
+                if due and code != NOT_FINITE:
+                    log.flush(state)
+                    resume.save(objective, session.adam, recipe, manifest, world, state)
+            parallel.barrier(
+                world
+            )  # the launcher ends all ranks when one ends, and some still save
+        if code == 0 and world.rank == 0 and finish:
+            finish(objective, recipe)
+    return report_end(code, recipe, world, state)
 
 
-def _fit(objective: nn.Layer, recipe: Run, manifest, world, constants) -> int:
+@dataclass(frozen=True)
+class Session:
+    """What one start of a run works with."""
+
+    trainer: Trainer
+    adam: object
+    """The optimiser under Fleet's wrapper; its moments are saved."""
+    state: TrainState
+    loader: Loader
+    log: MetricsLog
+    watch: HangWatch
+
+
+def open_session(
+    objective: nn.Layer, recipe: TrainingRecipe, manifest: Manifest, world: order.World
+) -> Session:
+    """Optimiser, data and log, as the newest checkpoint left them or from the start."""
     linear.replace_linears(objective)
-    inner = optimize.build_optimizer(objective, recipe.optimizer)
-    trained = inner._parameter_list  # all; sharded, this rank's optimiser is left with some
-    model, optimizer = parallel.wrap(objective, inner, world, recipe.optimizer.sharded)
-    run = resume.take_up(objective, inner, recipe, manifest, world)
+    adam = optimize.build_optimizer(objective, recipe.optimizer)
+    trained = adam._parameter_list  # all; sharded, this rank's optimiser is left with some
+    model, optimizer = parallel.wrap(objective, adam, world, recipe.optimizer.sharded)
+    state = resume.restore(objective, adam, recipe, manifest, world)
     trainer = Trainer(recipe, objective, model, optimizer, trained, world.rank, world.size)
-    loader = _loader(recipe, world, run.order)
+    loader = open_loader(recipe, world, state.order)
     if world.rank == 0:
-        _prepare_directory(recipe, world, manifest, loader)
+        prepare_directory(recipe, world, manifest, loader)
     watch = HangWatch(recipe.safety.hang_seconds, world.rank, parallel.neighbours(world))
     parallel.barrier(world)  # all ranks measure at once, as they will compute
     with optimize.autocast(recipe.precision):
         ceiling = flops.matmul_ceiling(objective.encoder.config.hidden_size)
     reduce_seconds = parallel.all_reduce_seconds(trained, world)
-    log = Log(recipe, world, run.step, Known(objective.cost, ceiling, reduce_seconds, constants))
-    with log, watch, _StopRequest() as stop:
-        steps = iter(loader)
-        code = _reason_to_end(recipe, run, asked=False)  # killed right after its last step?
-        while code is None:
-            watch.touch()
-            with log.clock.part("data"):
-                batches = next(steps)
-            rate = optimize.learning_rate(recipe.optimizer, run.updates)
-            result = train_step(trainer, batches, run.step, rate, run.scale.value, log.clock)
-            run.after(result.finite, loader.state)
-            log.add(result, batches, rate, run)
-            # One rank may be told to stop without the others: all end after the same step.
-            code = _reason_to_end(recipe, run, parallel.any_rank(stop.asked, world))
-            due = code is not None or run.step % recipe.checkpoint.every_steps == 0
-            if due and code != NOT_FINITE:
-                log.flush(run)
-                resume.keep(objective, inner, recipe, manifest, world, run)
-        parallel.barrier(world)  # a rank that ended would take those with it that still save
-    return _last_words(code, recipe, world, run)
+    context = LogContext(objective.cost, ceiling, reduce_seconds, objective.constants)
+    log = MetricsLog(recipe, world, state.step, context)
+    return Session(trainer, adam, state, loader, log, watch)
 
 
-def is_finished(recipe: Run) -> bool:
-    """Whether the run has reached its last step."""
-    return (Path(recipe.output_dir) / FINISHED).exists() and any(
-        found.step == recipe.optimizer.total_steps
-        for found in checkpoint.complete(resume.folder(recipe))
-    )
-
-
-def _reason_to_end(recipe: Run, run: resume.Standing, asked: bool) -> int | None:
+def reason_to_end(recipe: TrainingRecipe, state: TrainState, asked: bool) -> int | None:
     """The exit code, or None to go on."""
-    if run.skipped_in_a_row >= recipe.safety.max_skipped_steps:
+    if state.skipped_in_a_row >= recipe.safety.max_skipped_steps:
         return NOT_FINITE
-    if run.step >= recipe.optimizer.total_steps:
+    if state.step >= recipe.optimizer.total_steps:
         return 0
     return SAVED_AND_STOPPED if asked else None
 
 
-class _StopRequest:
+class StopRequest:
     """SIGTERM, or the first Ctrl-C, asks the run to save and stop at the end of the step."""
 
     def __init__(self):
         self.asked = False
 
-    def __enter__(self) -> "_StopRequest":
+    def __enter__(self) -> "StopRequest":
         numbers = (signal.SIGTERM, signal.SIGINT)
         self._before = {number: signal.signal(number, self._ask) for number in numbers}
         return self
@@ -115,7 +138,8 @@ class _StopRequest:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
 
 
-def _loader(recipe: Run, world: order.World, state: order.State) -> Loader:
+def open_loader(recipe: TrainingRecipe, world: order.World, state: order.State) -> Loader:
+    """The steps of a run from `state` on."""
     settings = order.OrderSettings(
         seed=recipe.seed,
         relation_group_size=recipe.batch.relation_group_size,
@@ -133,14 +157,17 @@ def _loader(recipe: Run, world: order.World, state: order.State) -> Loader:
     )
 
 
-def _prepare_directory(recipe: Run, world: order.World, manifest: Manifest, loader: Loader) -> None:
+def prepare_directory(
+    recipe: TrainingRecipe, world: order.World, manifest: Manifest, loader: Loader
+) -> None:
+    """Write the recipe and the vocabulary to `output_dir`, and print what a step is made of."""
     recipes.save(recipe, recipe.output_dir / "recipe.resolved.yaml")
     shutil.copyfile(recipe.data.shards / VOCABULARY, recipe.output_dir / VOCABULARY)
     micro = recipe.batch.groups_per_micro_batch * recipe.batch.relation_group_size
     share = recipe.batch.global_batch_size // world.size
-    said = optimize.effective_dtype(recipe.precision)
-    if said != recipe.precision.dtype:
-        print(f"precision: {recipe.precision.dtype} has no effect on a CPU; running {said}")
+    dtype = optimize.effective_dtype(recipe.precision)
+    if dtype != recipe.precision.dtype:
+        print(f"precision: {recipe.precision.dtype} has no effect on a CPU; running {dtype}")
     print(
         f"{world.size} rank(s) x {micro} samples x {share // micro} accumulation step(s) = "
         f"global batch {recipe.batch.global_batch_size}, in relation groups of "
@@ -150,7 +177,8 @@ def _prepare_directory(recipe: Run, world: order.World, manifest: Manifest, load
     )
 
 
-def _last_words(code: int, recipe: Run, world: order.World, run: resume.Standing) -> int:
+def report_end(code: int, recipe: TrainingRecipe, world: order.World, state: TrainState) -> int:
+    """Print, on rank 0, how the run has ended; a finished run is marked as such."""
     if world.rank != 0:
         return code
     where = recipe.output_dir
@@ -162,8 +190,8 @@ def _last_words(code: int, recipe: Run, world: order.World, run: resume.Standing
             exit_code=NOT_FINITE,
         )
     if code == SAVED_AND_STOPPED:
-        print(f"{where}: saved at step {run.step} and stopped; the same command goes on")
+        print(f"{where}: saved at step {state.step} and stopped; the same command resumes it")
     else:
-        write_json(where / FINISHED, run.counters)
-        print(f"{where}: finished after {run.step} steps")
+        write_json(where / FINISHED, state.counters)
+        print(f"{where}: finished after {state.step} steps")
     return code

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl (the truth), VisualDL (a view of it), a progress line."""
+"""What a run records: metrics.jsonl (the truth), VisualDL (a view of it), a progress line."""
 
 import contextlib
 import json
@@ -14,31 +14,31 @@ from data_pipeline.base.files import write_atomically
 from data_pipeline.base.progress import Progress
 from data_pipeline.loading.loader import Batch
 from data_pipeline.loading.order import World
-from pretrain.recipe import Run
 from pretrain.training import parallel
 from pretrain.training.flops import Cost
-from pretrain.training.resume import Standing
-from pretrain.training.step import Clock, StepResult
+from pretrain.training.resume import TrainState
+from pretrain.training.settings import TrainingRecipe
+from pretrain.training.step import StepResult, StepTimer
 
 
-class Monitor:
+class RecordWriter:
     """Records of one run; made on rank 0 only.
 
     On resume, records after the checkpoint are cut from metrics.jsonl and the curves are drawn anew
-    from what is left, so they go on without overlap.
+    from what is left, so they continue without overlap.
     """
 
     def __init__(self, output_dir: Path, step: int, total_steps: int):
         from visualdl import LogWriter
 
         self.path = output_dir / "metrics.jsonl"
-        kept = [record for record in read_metrics(self.path) if record["step"] <= step]
-        write_atomically(self.path, "".join(f"{json.dumps(record)}\n" for record in kept))
+        earlier = [record for record in read_metrics(self.path) if record["step"] <= step]
+        write_atomically(self.path, "".join(f"{json.dumps(record)}\n" for record in earlier))
         self._file = self.path.open("a", encoding="utf-8")
         curves = output_dir / "vdl"
         shutil.rmtree(curves, ignore_errors=True)
         self._curves = LogWriter(logdir=str(curves))
-        for record in kept:
+        for record in earlier:
             self._draw(record)
         self.progress = Progress(output_dir.name, total_steps, "step", start=step)
 
@@ -46,15 +46,15 @@ class Monitor:
         """One record: `step` and named numbers such as `loss/total`.
 
         Raises:
-            UserError: the disk does not take it.
+            UserError: it cannot be written.
         """
         try:
             self._file.write(f"{json.dumps(record)}\n")
             self._file.flush()
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot be written: {error}; make room, and the same command goes "
-                "on from the newest checkpoint"
+                f"{self.path}: cannot be written: {error}; free some space, and the same command "
+                "resumes from the newest checkpoint"
             ) from None
         self._draw(record)
 
@@ -72,8 +72,8 @@ class Monitor:
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a log needs to know of a run beside its recipe."""
+class LogContext:
+    """What a log needs besides the recipe."""
 
     cost: Cost | None = None
     """Floating-point operations of a batch, where the objective counts them."""
@@ -85,76 +85,78 @@ class Known:
     """Written with every record."""
 
 
-class Log:
+class MetricsLog:
     """Sums over the steps between two records; ranks talk only when a record is due.
 
-    step: where the run goes on from.
+    step: where the run resumes from.
     """
 
-    def __init__(self, recipe: Run, world: World, step: int, known: Known | None = None):
+    def __init__(
+        self, recipe: TrainingRecipe, world: World, step: int, context: LogContext | None = None
+    ):
         self.world, self.every = world, recipe.monitor.log_every_steps
         self.samples_per_step = recipe.batch.global_batch_size
-        self.known = known or Known()
-        self.monitor = None
+        self.context = context or LogContext()
+        self.writer = None
         if world.rank == 0:
             recipe.output_dir.mkdir(parents=True, exist_ok=True)
-            self.monitor = Monitor(recipe.output_dir, step, recipe.optimizer.total_steps)
+            self.writer = RecordWriter(recipe.output_dir, step, recipe.optimizer.total_steps)
         self._reset()
 
-    def __enter__(self) -> "Log":
+    def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *_) -> None:
-        if self.monitor:
-            self.monitor.close()
+        if self.writer:
+            self.writer.close()
 
     def _reset(self) -> None:
-        self.clock, self.began = Clock(), time.perf_counter()
+        self.timer, self.began = StepTimer(), time.perf_counter()
         self.steps = self.finite_steps = self.tokens = self.cells = self.flops = 0
         self.terms, self.latest = {}, {}
 
-    def add(self, result: StepResult, batches: list[Batch], rate: float, run: Standing) -> None:
+    def add(self, result: StepResult, batches: list[Batch], rate: float, state: TrainState) -> None:
         """Count one step, and write a record when it is due."""
         self.steps += 1
-        if result.finite:  # one that is not would blot out the mean of the others
+        if result.finite:  # a NaN would make the mean of all a NaN
             self.finite_steps += 1
             for name, value in result.terms.items():
                 self.terms[name] = self.terms.get(name, 0.0) + value
         self.tokens += sum(int(batch.attention_mask.sum()) for batch in batches)
         self.cells += sum(batch.attention_mask.size for batch in batches)
-        if self.known.cost:
+        if self.context.cost:
             shapes = [batch.input_ids.shape for batch in batches]
-            self.flops += sum(self.known.cost(b * length, length) for b, length in shapes)
+            self.flops += sum(self.context.cost(b * length, length) for b, length in shapes)
         self.latest = {
             "optim/lr": rate,
             "optim/grad_norm": result.gradient_norm,
-            "optim/skipped": run.step - run.updates,
+            "optim/skipped": state.step - state.updates,
         }
-        if self.monitor:
-            self.monitor.progress.add(1)
-        if run.step % self.every == 0:
-            self.flush(run)
+        if self.writer:
+            self.writer.progress.add(1)
+        if state.step % self.every == 0:
+            self.flush(state)
 
-    def flush(self, run: Standing) -> None:
+    def flush(self, state: TrainState) -> None:
         """Write what has been summed since the last record, if anything."""
         if self.steps == 0:
             return
-        own = {f"loss/{name}": float(v) / self.finite_steps for name, v in self.terms.items()}
-        own |= {"tokens": self.tokens, "cells": self.cells, "flops": self.flops}
-        own |= {"ceiling": self.known.ceiling}
-        mean = parallel.mean_over_ranks(own, self.world)
-        if self.monitor:
-            self._write(run.step, mean, time.perf_counter() - self.began)
+        sums = {f"loss/{name}": float(v) / self.finite_steps for name, v in self.terms.items()}
+        sums |= {"tokens": self.tokens, "cells": self.cells, "flops": self.flops}
+        sums |= {"ceiling": self.context.ceiling}
+        mean = parallel.mean_over_ranks(sums, self.world)
+        if self.writer:
+            self._write(state.step, mean, time.perf_counter() - self.began)
         self._reset()
 
     def _write(self, step: int, mean: dict[str, float], seconds: float) -> None:
         tokens, cells = mean.pop("tokens"), mean.pop("cells")
         flops, ceiling = mean.pop("flops"), mean.pop("ceiling")
-        shares = {f"time/{name}_share": v / seconds for name, v in self.clock.seconds.items()}
+        shares = {f"time/{name}_share": v / seconds for name, v in self.timer.seconds.items()}
         shares["time/data_wait_share"] = shares.pop("time/data_share", 0.0)
         if self.world.size > 1:
-            # By itself. Inside backward it overlaps with computing where the device can do both.
-            shares["time/allreduce_share"] = self.known.all_reduce_seconds * self.steps / seconds
+            # Measured alone; inside backward it overlaps with computing where the device can.
+            shares["time/allreduce_share"] = self.context.all_reduce_seconds * self.steps / seconds
         record = {
             **mean,
             **self.latest,
@@ -163,13 +165,13 @@ class Log:
             "data/padding_share": 1 - tokens / cells,
             **shares,
             **self._flops(flops, ceiling, seconds),
-            **self.known.constants,
+            **self.context.constants,
             "memory/peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
-        # A number that is not finite has no place in JSON; the skipped count speaks for it.
+        # A number that is not finite has no place in JSON; optim/skipped counts such steps.
         finite = {name: value for name, value in record.items() if math.isfinite(value)}
-        self.monitor.write({"step": step, **finite})
-        self.monitor.progress.add(
+        self.writer.write({"step": step, **finite})
+        self.writer.progress.add(
             0, loss=mean.get("loss/total", math.nan), seq_s=record["speed/sequences_per_s"]
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import paddle
 from paddle import Tensor, nn
 
-from pretrain.recipe import Clip, Optimizer, Precision
+from pretrain.training.settings import Clip, Optimizer, Precision
 
 GROW_EVERY = 1000  # finite steps in a row after which the loss scale doubles
 

@@ -1,10 +1,7 @@
 """The ranks of a run, on Paddle Fleet."""
 
-import ctypes
 import os
-import signal
 import socket
-import sys
 import time
 import zlib
 
@@ -12,38 +9,40 @@ import paddle
 from paddle import Tensor, nn
 
 from data_pipeline.loading.order import World
+from pretrain.training.world import current, end_with_launcher
 
 
-def start(sharded: bool = False) -> World:
-    """Join the other ranks, as `paddle.distributed.launch` has arranged it; alone without it.
+def join(sharded: bool = False) -> World:
+    """Meet the other ranks, as `paddle.distributed.launch` has arranged it, once a process; alone
+    without it.
 
     sharded: optimiser state is going to be; see `wrap`.
     """
-    size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-    if size == 1:
-        return World()
+    world = current()
+    if world.size == 1 or paddle.distributed.is_initialized():
+        return world
     from paddle.distributed import fleet
 
-    _end_with_launcher()
+    end_with_launcher()
     strategy = fleet.DistributedStrategy()
     if sharded:
-        strategy.hybrid_configs = {"dp_degree": 1, "sharding_degree": size}
+        strategy.hybrid_configs = {"dp_degree": 1, "sharding_degree": world.size}
     fleet.init(is_collective=True, strategy=strategy)
-    return World(paddle.distributed.get_rank(), size)
+    return world
 
 
-def _end_with_launcher() -> None:
-    """Paddle's launcher puts each rank in a session of its own: killed, it would leave ranks
-    behind that train on, and write to the same directory as the next start."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+def leave(world: World | None = None) -> None:
+    """Wait for the other ranks: the launcher ends all of them as soon as one has ended badly, and
+    some may still be writing."""
+    if (world or current()).size > 1 and paddle.distributed.is_initialized():
+        paddle.distributed.barrier()
 
 
 def wrap(objective: nn.Layer, optimizer, world: World, sharded: bool = False):
     """(model, optimiser) that average gradients over the ranks.
 
-    sharded: each rank updates a share of the weights, whose moments it alone keeps, and hands them
-    to the others. Gradients are averaged as ever, so that all ranks still see their norm.
+    sharded: each rank updates a share of the weights, whose moments it alone holds, and sends
+    them to the others. Gradients are averaged as without it: all ranks still see their norm.
     """
     if world.size == 1:
         return objective, optimizer
@@ -61,7 +60,7 @@ def wrap(objective: nn.Layer, optimizer, world: World, sharded: bool = False):
 
 
 def any_rank(flag: bool, world: World) -> bool:
-    """Whether the flag is up on any rank; every rank must ask, and all get the same answer."""
+    """Whether the flag is set on any rank. Every rank must call it; all get the same answer."""
     if world.size == 1:
         return flag
     tensor = paddle.to_tensor([int(flag)], dtype="int32")
@@ -70,7 +69,7 @@ def any_rank(flag: bool, world: World) -> bool:
 
 
 def same_on_all_ranks(value: int, world: World) -> bool:
-    """Whether all ranks ask with the same number; all get the same answer."""
+    """Whether all ranks pass the same number. Every rank must call it; all get the same answer."""
     return world.size == 1 or len({other for (other,) in _gather([value], world)}) == 1
 
 
@@ -78,32 +77,33 @@ def neighbours(world: World) -> list[int]:
     """Process ids of the other ranks on this machine."""
     if world.size == 1:
         return []
-    own = [zlib.crc32(socket.gethostname().encode()), os.getpid()]
-    return [pid for host, pid in _gather(own, world) if host == own[0] and pid != own[1]]
+    host, pid = zlib.crc32(socket.gethostname().encode()), os.getpid()
+    others = _gather([host, pid], world)
+    return [p for h, p in others if h == host and p != pid]
 
 
 def _gather(values: list[int], world: World) -> list[list[int]]:
     """The numbers of all ranks, by rank."""
-    found: list = []
-    paddle.distributed.all_gather(found, paddle.to_tensor(values, dtype="int64"))
-    return [tensor.tolist() for tensor in found]
+    by_rank: list[Tensor] = []
+    paddle.distributed.all_gather(by_rank, paddle.to_tensor(values, dtype="int64"))
+    return [tensor.tolist() for tensor in by_rank]
 
 
 def gather(own: dict[str, Tensor], world: World) -> dict[str, Tensor]:
     """Tensors of all ranks on rank 0, where each is held by one of them; nothing on the others."""
     if world.size == 1:
         return own
-    held: list[list[tuple[str, list[int], str]]] = []
+    by_rank: list[list[tuple[str, list[int], str]]] = []
     entries = [(name, x.shape, str(x.dtype).rpartition(".")[2]) for name, x in own.items()]
-    paddle.distributed.all_gather_object(held, entries)
-    found = {}
-    for rank, theirs in enumerate(held):
-        for name, shape, dtype in theirs:
+    paddle.distributed.all_gather_object(by_rank, entries)
+    gathered = {}
+    for rank, entries_of_rank in enumerate(by_rank):
+        for name, shape, dtype in entries_of_rank:
             tensor = own[name] if rank == world.rank else paddle.empty(shape, dtype)
             paddle.distributed.broadcast(tensor, src=rank)
             if world.rank == 0:
-                found[name] = tensor.cpu()
-    return found
+                gathered[name] = tensor.cpu()
+    return gathered
 
 
 def all_reduce_seconds(parameters: list, world: World, repeats: int = 3) -> float:

@@ -1,12 +1,14 @@
-"""Where a run stands: kept with every checkpoint, checked and taken up again by the next start."""
+"""The state of a run: saved with every checkpoint, checked and restored by the next start."""
 
 import contextlib
+import copy
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from paddle import nn
 
@@ -14,9 +16,9 @@ from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading.order import State, World
 from data_pipeline.shards.format import VOCABULARY, Manifest
-from pretrain.recipe import Run
 from pretrain.training import checkpoint, parallel
 from pretrain.training import optimizer as optimize
+from pretrain.training.settings import TrainingRecipe
 
 # A resumed run may differ in these and still be the same run.
 FREE_TO_CHANGE = (
@@ -28,8 +30,8 @@ BIT_FOR_BIT = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")  # they decide the order
 LOCK = ".lock"
 
 
-@dataclass
-class Standing:
+@dataclass(frozen=True)
+class TrainState:
     """How far a run is. All of it is in a checkpoint, and only what was trained on counts."""
 
     scale: optimize.LossScale
@@ -39,12 +41,16 @@ class Standing:
     skipped_in_a_row: int = 0
     order: State = field(default_factory=State)
 
-    def after(self, finite: bool, position: State) -> None:
-        """One more step was trained; only a finite one is an update."""
-        self.step += 1
-        self.updates += int(finite)
-        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
-        self.scale, self.order = self.scale.after(finite), position
+    def after(self, finite: bool, position: State) -> "TrainState":
+        """The state after one more step; only a finite one is an update."""
+        return replace(
+            self,
+            scale=self.scale.after(finite),
+            step=self.step + 1,
+            updates=self.updates + int(finite),
+            skipped_in_a_row=0 if finite else self.skipped_in_a_row + 1,
+            order=position,
+        )
 
     @property
     def counters(self) -> dict[str, int]:
@@ -53,9 +59,9 @@ class Standing:
 
 
 @contextlib.contextmanager
-def claim(output_dir: Path, seconds: float = 10.0) -> Iterator[None]:
-    """Inside, this process alone writes the run; UserError when another one does for `seconds`
-    on. The lock is the kernel's: whatever ends its holder gives it back."""
+def lock(output_dir: Path, seconds: float = 10.0) -> Iterator[None]:
+    """Inside, this process alone writes the run; UserError when another one still holds the lock
+    after `seconds`. The lock is the kernel's: it is released whatever ends its holder."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         file = (output_dir / LOCK).open("a")
@@ -63,7 +69,7 @@ def claim(output_dir: Path, seconds: float = 10.0) -> Iterator[None]:
         raise UserError(f"output_dir: {output_dir} cannot be written: {error}") from None
     with file:
         deadline = time.monotonic() + seconds
-        while not _locked(file):
+        while not _try_lock(file):
             if time.monotonic() >= deadline:
                 raise UserError(
                     f"{output_dir}: another process trains this run; end it first, or give this "
@@ -73,7 +79,7 @@ def claim(output_dir: Path, seconds: float = 10.0) -> Iterator[None]:
         yield
 
 
-def _locked(file) -> bool:
+def _try_lock(file) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -83,85 +89,93 @@ def _locked(file) -> bool:
     return True
 
 
-def folder(recipe: Run) -> Path:
-    """Where the checkpoints of a run lie."""
-    return recipe.output_dir / "checkpoints"
-
-
-def take_up(
-    objective: nn.Layer, optimizer, recipe: Run, manifest: Manifest, world: World
-) -> Standing:
-    """Put the newest whole checkpoint into `objective` and `optimizer`; a fresh start without one.
+def restore(
+    objective: nn.Layer, optimizer, recipe: TrainingRecipe, manifest: Manifest, world: World
+) -> TrainState:
+    """Load the newest whole checkpoint into `objective` and `optimizer`; a fresh state without one.
 
     Raises:
         UserError: it belongs to another run, or the ranks do not see the same checkpoint.
     """
-    say = print if world.rank == 0 else lambda _: None
-    found = checkpoint.newest(folder(recipe), say)
-    if not parallel.same_on_all_ranks(found.step if found else -1, world):
+    report = print if world.rank == 0 else lambda _: None
+    folder = checkpoint.folder(recipe.output_dir)
+    newest = checkpoint.newest(folder, report)
+    if not parallel.same_on_all_ranks(newest.step if newest else -1, world):
         raise UserError(
-            f"{folder(recipe)}: the ranks do not find the same newest checkpoint there; "
+            f"{folder}: the ranks do not see the same newest checkpoint there; "
             "output_dir must be a directory that all nodes share"
         )
-    if found is None:
-        return Standing(optimize.initial_scale(recipe.precision))
-    saved = found.state()
+    if newest is None:
+        return TrainState(optimize.initial_scale(recipe.precision))
+    saved = newest.state()
     changed = differences(saved, recipe, manifest)
     if changed:
         raise UserError(
-            f"{found.path} cannot be resumed by this recipe:\n"
+            f"{newest.path} cannot be resumed by this recipe:\n"
             + "\n".join(f"  {text}" for text in changed)
             + "\n  Undo the change, or give the run another output_dir."
         )
     for text in recipes.differences(saved["environment"], environment()):
-        say(f"{found.path}: {text}; the last bits of sums will differ from before")
-    checkpoint.load(found, objective, optimizer)
-    say(f"{found.path}: going on from step {found.step}")
+        report(f"{newest.path}: {text}; the last bits of sums will differ from before")
+    checkpoint.load(newest, objective, optimizer)
+    report(f"{newest.path}: resuming from step {newest.step}")
     scale, position = saved["loss_scale"], saved["order"]
-    return Standing(optimize.LossScale(**scale), **saved["counters"], order=State(**position))
+    return TrainState(optimize.LossScale(**scale), **saved["counters"], order=State(**position))
 
 
-def keep(
+def save(
     objective: nn.Layer,
     optimizer,
-    recipe: Run,
+    recipe: TrainingRecipe,
     manifest: Manifest,
     world: World,
-    standing: Standing,
+    state: TrainState,
 ) -> None:
-    """Save a checkpoint, and remove those that the recipe does not keep. Rank 0 writes; where
-    moments are sharded, the others hand it theirs."""
+    """Save a checkpoint, and remove those that the recipe does not retain. Rank 0 writes; where
+    moments are sharded, the others send it theirs."""
     moments = checkpoint.optimizer_tensors(objective, optimizer)
     if recipe.optimizer.sharded:
         moments = parallel.gather(moments, world)
     if world.rank != 0:
         return
-    state = {
-        "counters": standing.counters,
-        "loss_scale": asdict(standing.scale),
-        "order": asdict(standing.order),
+    record = {
+        "counters": state.counters,
+        "loss_scale": asdict(state.scale),
+        "order": asdict(state.order),
         "data_fingerprint": manifest.fingerprint,
         "vocab_sha256": manifest.vocab_sha256,
         "recipe": recipe.model_dump(mode="json"),
         "world_size": world.size,
         "environment": environment(),
     }
-    checkpoint.save(folder(recipe), standing.step, objective, moments, state)
-    checkpoint.retain(folder(recipe), recipe.checkpoint.keep_last, recipe.checkpoint.keep_every)
+    folder = checkpoint.folder(recipe.output_dir)
+    checkpoint.save(folder, state.step, objective, moments, record)
+    checkpoint.retain(folder, recipe.checkpoint.keep_last, recipe.checkpoint.keep_every)
 
 
-def differences(saved: dict, recipe: Run, manifest: Manifest) -> list[str]:
+def differences(saved: dict, recipe: TrainingRecipe, manifest: Manifest) -> list[str]:
     """What makes a saved state that of another run, each with its field; empty when nothing."""
-    changed = [
-        text
-        for text in recipes.differences(saved["recipe"], recipe.model_dump(mode="json"))
-        if not text.startswith(FREE_TO_CHANGE)
-    ]
+    changed = recipes.differences(
+        without(saved["recipe"], FREE_TO_CHANGE),
+        without(recipe.model_dump(mode="json"), FREE_TO_CHANGE),
+    )
     if saved["vocab_sha256"] != manifest.vocab_sha256:
         changed.append(f"{recipe.data.shards}/{VOCABULARY}: another vocabulary")
     elif saved["data_fingerprint"] != manifest.fingerprint:
         changed.append(f"{recipe.data.shards}: other shards than those it was trained on")
     return changed
+
+
+def without(values: dict[str, Any], fields: Iterable[str]) -> dict[str, Any]:
+    """A copy of nested `values` that lacks the fields of these dotted names."""
+    values = copy.deepcopy(values)
+    for field_name in fields:
+        *parents, last = field_name.split(".")
+        section = values
+        for key in parents:
+            section = section.get(key, {})
+        section.pop(last, None)
+    return values
 
 
 def environment() -> dict[str, str | None]:

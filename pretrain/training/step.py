@@ -12,15 +12,15 @@ import paddle
 from paddle import Tensor, nn
 
 from data_pipeline.loading.loader import Batch
-from pretrain.recipe import Run
 from pretrain.training import optimizer as optimize
+from pretrain.training.settings import TrainingRecipe
 
 
 @dataclass
 class Trainer:
     """What a step works on. `model` is `objective`, wrapped for data parallelism where needed."""
 
-    recipe: Run
+    recipe: TrainingRecipe
     objective: nn.Layer
     model: nn.Layer
     optimizer: paddle.optimizer.Optimizer
@@ -39,7 +39,7 @@ class StepResult:
 
 
 def train_step(
-    trainer: Trainer, batches: list[Batch], step: int, rate: float, scale: float, clock: "Clock"
+    trainer: Trainer, batches: list[Batch], step: int, rate: float, scale: float, timer: "StepTimer"
 ) -> StepResult:
     """Forward and backward over this rank's micro-batches, then one update.
 
@@ -49,23 +49,24 @@ def train_step(
     recipe, objective, model = trainer.recipe, trainer.objective, trainer.model
     terms: dict[str, Tensor] = defaultdict(lambda: paddle.zeros([]))
     for number, batch in enumerate(batches):
-        # Randomness belongs to the place in the global batch, not to the rank or what ran before.
-        seed = seed_of(recipe.seed, step, number * trainer.world_size + trainer.rank)
+        # Randomness depends on the place in the global batch, not on the rank or earlier steps.
+        seed = micro_batch_seed(recipe.seed, step, number * trainer.world_size + trainer.rank)
         paddle.seed(seed)
         last = number == len(batches) - 1
         with optimize.autocast(recipe.precision):
-            with clock.part("teacher"):
+            with timer.part("teacher"):
                 inputs = objective.prepare(batch, np.random.default_rng(seed))
             with contextlib.nullcontext() if last else no_sync(model):
-                with clock.part("student"):
-                    loss = model(*inputs) * (scale / len(batches))
-                with clock.part("backward"):
+                with timer.part("student"):
+                    loss, parts = model(*inputs)
+                    loss = loss * (scale / len(batches))
+                with timer.part("backward"):
                     loss.backward()  # the last one all-reduces the gradients of all
-        for name, value in objective.terms.items():
+        for name, value in parts.items():
             terms[name] += value / len(batches)
-    with clock.part("update"):
+    with timer.part("update"):
         optimize.unscale(trainer.parameters, scale)
-        # After the all-reduce all ranks see the same norm, so they decide alike without a word.
+        # After the all-reduce all ranks see the same norm, so they take the same decision.
         norm = float(optimize.clip_gradients(trainer.parameters, recipe.optimizer.clip))
         if math.isfinite(norm):
             trainer.optimizer.set_lr(rate)
@@ -74,7 +75,7 @@ def train_step(
     return StepResult(dict(terms), norm, math.isfinite(norm))
 
 
-def seed_of(seed: int, step: int, place: int) -> int:
+def micro_batch_seed(seed: int, step: int, place: int) -> int:
     """Seed of a micro-batch: a function of the run's seed, the step and its place in the batch."""
     return int(np.random.SeedSequence([seed, step, place]).generate_state(1)[0])
 
@@ -84,7 +85,7 @@ def no_sync(model: nn.Layer):
     return model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()
 
 
-class Clock:
+class StepTimer:
     """Wall seconds by part of a step. On a GPU, work queued by one part may be waited for in a
     later one; the sum is right, the split is approximate."""
 

@@ -22,7 +22,7 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(root, straight):
     assert tiny.finish(process) == SAVED_AND_STOPPED, run.said()
     saved = checkpoint.newest(run.output / "checkpoints").step
     assert 2 <= saved < 14
-    assert f"saved at step {saved} and stopped; the same command goes on" in run.said()
+    assert f"saved at step {saved} and stopped; the same command resumes it" in run.said()
     process = run.launch()  # as a person does, or Slurm at the end of the time
     run.wait_for_step(saved + 1, process)
     process.send_signal(signal.SIGTERM)

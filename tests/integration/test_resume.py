@@ -37,7 +37,7 @@ def test_one_rank_killed_three_times_equals_straight_to_the_bit(root, straight):
     weights.write_bytes(weights.read_bytes()[:-1])
     assert run.ends(1, kill_before=9) == KILLED
     assert "step-6: model.safetensors has changed since it was written; an older" in run.said()
-    assert "step-4: going on from step 4" in run.said()
+    assert "step-4: resuming from step 4" in run.said()
     assert run.finish(1).outcome() == straight[1].outcome()
     assert run.groups() == straight[1].groups()
     assert curve(run) == curve(straight[1]) == list(range(1, 15))
@@ -90,7 +90,7 @@ def test_the_share_of_exchanging_gradients_is_recorded_where_there_is_any(straig
 
 def test_a_finished_run_says_so_and_a_changed_recipe_is_refused(root, straight):
     assert straight[1].ends(1) == 0
-    assert "finished before; nothing to do" in straight[1].said()
+    assert "this run is finished; nothing to do" in straight[1].said()
     assert json.loads((straight[1].output / "finished.json").read_text())["updates"] == 14
     changed = Run(root, "straight-1", **{"optimizer.total_steps": 20, "relations.beta": 0.25})
     assert changed.ends(1) == 2

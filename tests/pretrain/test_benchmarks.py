@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import step_batches
 from pretrain.training import flops
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -59,7 +60,7 @@ def test_the_published_loop_gets_the_same_samples_in_another_order():
         [random.integers(1, 99, random.integers(2, 20)).tolist() for _ in range(step.GROUP)]
         for _ in range(4)
     ]
-    first, *others = step.shuffled(lists)
+    first, *others = step_batches.shuffled(lists)
     assert [row[row > 0].tolist() for row in first] == lists[0]
     found = [row[row > 0].tolist() for batch in others for row in batch]
     wanted = [sample for batch in lists[1:] for sample in batch]

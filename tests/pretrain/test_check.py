@@ -144,7 +144,7 @@ def spoil_config(teacher, **changes):
     ("changes", "said"),
     [
         ({"architectures": ["T5Model"], "model_type": "t5"}, "is none of PPMiniLMModel"),
-        ({"num_hidden_layers": 12}, "the weights are of 3 layers, its config.json says 12"),
+        ({"num_hidden_layers": 12}, "the weights have 3 layers, its config.json says 12"),
         ({"num_hidden_layers": 1e999}, "num_hidden_layers inf is not a whole number"),
         ({"hidden_act": "silu", "num_attention_heads": 5}, "hidden_act 'silu' is not among 'gelu'"),
         ({"hidden_act": "silu", "num_attention_heads": 5}, "is not a multiple of num_attention"),

@@ -24,55 +24,56 @@ def recipe(tiny_root, tmp_path):
     return make
 
 
-def go(argv, finished=False):
-    """(exit code, the recipes that `train` was called with)."""
-    trained = []
+@pytest.fixture
+def start(monkeypatch):
+    """A function that calls `entry.main`: (exit code, the recipes that were trained)."""
 
-    def train(read):
-        trained.append(read)
-        return 7
+    def start(argv, finished=False):
+        trained = []
+        monkeypatch.setattr(entry, "train", lambda read, *_: trained.append(read) or 7)
+        monkeypatch.setattr("pretrain.training.finished.is_finished", lambda _: finished)
+        return entry.main(DistillRecipe, "Distil.", run.build, argv), trained
 
-    code = entry.main(DistillRecipe, "Distil.", train, lambda _: finished, argv)
-    return code, trained
+    return start
 
 
-def test_it_trains_by_the_recipe_and_hands_on_the_exit_code(recipe):
-    code, trained = go(["--config", recipe(), "--optimizer.total_steps", "9", "--seed=3"])
+def test_it_trains_by_the_recipe_and_returns_the_exit_code(recipe, start):
+    code, trained = start(["--config", recipe(), "--optimizer.total_steps", "9", "--seed=3"])
     assert code == 7
     assert (trained[0].optimizer.total_steps, trained[0].seed) == (9, 3)
 
 
-def test_a_finished_run_says_so_once_and_trains_no_more(recipe, capsys, monkeypatch):
-    assert go(["--config", recipe()], finished=True) == (0, [])
-    assert "finished before; nothing to do" in capsys.readouterr().out
+def test_a_finished_run_says_so_once_and_trains_no_more(recipe, start, capsys, monkeypatch):
+    assert start(["--config", recipe()], finished=True) == (0, [])
+    assert "this run is finished; nothing to do" in capsys.readouterr().out
     monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
-    assert go(["--config", recipe()], finished=True) == (0, [])
+    assert start(["--config", recipe()], finished=True) == (0, [])
     assert capsys.readouterr().out == ""
 
 
-def test_json_says_where_the_run_stands(recipe, tmp_path, capsys, monkeypatch):
+def test_json_prints_the_newest_metrics(recipe, start, tmp_path, capsys, monkeypatch):
     path = recipe()
     record = {"step": 9, "loss/total": 0.5}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
-    go(["--config", path, "--json"])
+    start(["--config", path, "--json"])
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert said == {"output_dir": str(tmp_path / "run"), "exit_code": 7, "metrics": record}
     monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
-    go(["--config", path, "--json"])
+    start(["--config", path, "--json"])
     assert capsys.readouterr().out == ""
 
 
-def test_a_finished_run_needs_neither_its_teacher_nor_its_shards(recipe):
+def test_a_finished_run_needs_neither_its_teacher_nor_its_shards(recipe, start):
     path = recipe(**{"teacher.path": "/nowhere", "data.shards": "/nowhere"})
-    assert go(["--config", path], finished=True) == (0, [])
+    assert start(["--config", path], finished=True) == (0, [])
 
 
-def test_all_problems_come_before_any_training(recipe, monkeypatch):
+def test_all_problems_come_before_any_training(recipe, start, monkeypatch):
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "3")
     path = recipe(**{"teacher.layer": 9, "x": 1})
     with pytest.raises(UserError) as caught:
-        go(["--config", path])
+        start(["--config", path])
     message = str(caught.value)
     assert message.startswith(f"{path}: 3 problem(s)\n  x: unknown key")
     assert "4 relation group(s), which cannot be shared evenly by 3 ranks" in message

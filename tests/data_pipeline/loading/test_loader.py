@@ -126,7 +126,7 @@ def test_damage_reaches_the_caller_from_a_thread(folder):
 def test_what_does_not_fit_is_refused(folder):
     with pytest.raises(UserError, match="3 does not divide the 4 relation group"):
         Loader(folder, SETTINGS, groups_per_micro_batch=3)
-    with pytest.raises(UserError, match="cannot be shared by 3 ranks"):
+    with pytest.raises(UserError, match="cannot be shared evenly by 3 ranks"):
         Loader(folder, SETTINGS, World(0, 3))
     with pytest.raises(UserError, match="these are other shards"):
         Loader(folder, SETTINGS, state=State(0, 12, 0))

@@ -11,7 +11,7 @@ import pytest
 from data_pipeline.base.errors import UserError
 from pretrain.encoders import config as encoder_files
 from pretrain.encoders import load as teacher
-from pretrain.objectives.relations import states_at
+from pretrain.encoders.states import states_at
 from tests.pretrain import foreign, tiny
 
 INPUT_IDS = np.array([[2, 7, 9, 30, 3, 0, 0], [2, 8, 39, 11, 12, 13, 3]])

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from pretrain.encoders.load import build_encoder
+from pretrain.encoders.settings import Student
+from pretrain.encoders.states import states_at
 from pretrain.encoders.student import build_student, copy_layers, freeze_unreached, parameters
-from pretrain.objectives.relations import states_at
-from pretrain.recipe import Student
 from tests.pretrain import tiny
 
 VOCABULARY = type("Vocabulary", (), {"vocab_size": 40, "special_ids": {"pad": 0}})

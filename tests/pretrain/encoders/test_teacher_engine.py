@@ -5,10 +5,11 @@ import paddle
 import pytest
 
 from pretrain.encoders.load import load_encoder
-from pretrain.encoders.teacher_engine import open_engine, relation_error
+from pretrain.encoders.teacher_engine import ENGINES, open_engine
+from pretrain.objectives.relations import relation_error, relation_weights
 from tests.pretrain import tiny
 
-KINDS = ("dynamic", "static", "onnx", "onnx_int8")
+KINDS = tuple(ENGINES)
 
 
 def batch(rows=8, length=12):
@@ -59,10 +60,20 @@ def test_one_engine_takes_batches_of_any_shape(teacher, kind):
 def test_the_error_of_an_engine_is_in_the_unit_of_the_loss(teacher):
     ids, mask = batch()
     exact, onnx, int8 = (open_engine(k, teacher, 2, False)(ids, mask) for k in KINDS[1:])
-    settings = {"heads": 4, "group_size": 4, "alpha": 0.0, "beta": 0.5}
+    settings = {"heads": 4, "group_size": 4, "weights": relation_weights(0.0, 0.5)}
     assert relation_error(exact, exact, mask, **settings) == 0
     assert relation_error(exact, onnx, mask, **settings) < 1e-6
     assert 1e-7 < relation_error(exact, int8, mask, **settings) < 0.05
+
+
+def open_constant(teacher, layer, with_hidden):
+    """An engine of the user's own: states of ones."""
+    return lambda ids, mask: [paddle.ones([*ids.shape, 24])] * (3 + with_hidden)
+
+
+def test_an_engine_of_the_users_own_is_named_by_module_and_function(teacher):
+    engine = open_engine(f"{__name__}:open_constant", teacher, 2, with_hidden=True)
+    assert [x.shape for x in engine(*batch())] == [[8, 12, 24]] * 4
 
 
 @pytest.mark.parametrize("kind", ["onnx", "onnx_int8"])

@@ -150,9 +150,9 @@ def test_nothing_there_and_not_safetensors(tmp_path):
         ("{", "unreadable"),
         ("[]", "unreadable"),
         ('{"weight_map": 3}', "unreadable"),
-        ('{"weight_map": {"x": "../../secret.safetensors"}}', "is not a file beside it"),
-        ('{"weight_map": {"x": "/etc/passwd"}}', "is not a file beside it"),
-        ('{"weight_map": {"x": 3}}', "is not a file beside it"),
+        ('{"weight_map": {"x": "../../secret.safetensors"}}', "not a file in the same directory"),
+        ('{"weight_map": {"x": "/etc/passwd"}}', "not a file in the same directory"),
+        ('{"weight_map": {"x": 3}}', "not a file in the same directory"),
         ('{"weight_map": {"x": "a.safetensors"}}', "which is not there"),
     ],
 )

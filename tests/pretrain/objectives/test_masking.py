@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretrain.objectives.masking import IGNORED, mask_whole_words
-from pretrain.recipe import Masking
+from pretrain.objectives.settings import Masking
 
 SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 VOCABULARY = 50

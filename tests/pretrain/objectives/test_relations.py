@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.objectives.relations import head_loss, relation_loss, sample_loss, token_loss
+from pretrain.objectives.relations import (
+    RELATIONS,
+    reference_relation_loss,
+    relation_loss,
+    relation_weights,
+)
 
-LOSSES = {"token": token_loss, "sample": sample_loss, "head": head_loss}
 MIXES = [(0.0, 1.0), (0.0, 0.0), (1.0, 0.0), (0.2, 0.3)]  # alpha, beta
 
 
@@ -64,22 +68,68 @@ def made(batch=6, length=5, student=12, teacher=20, seed=0, scale=1.0):
 def loss_and_gradient(student, teacher, mask, heads=4, group_size=2, alpha=0.2, beta=0.3, times=1):
     student = student.detach()
     student.stop_gradient = False
-    loss = relation_loss(student, teacher, mask, heads, group_size, alpha, beta) * times
+    loss = (
+        relation_loss(student, teacher, mask, heads, group_size, relation_weights(alpha, beta))
+        * times
+    )
     loss.backward()
     return float(loss), student.grad.numpy()
 
 
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("kind", RELATIONS)
 @pytest.mark.parametrize("group_size", [1, 3, 6])
 def test_equals_a_slow_loop(kind, group_size):
     student, teacher, mask = made()
     s, t = (x.reshape([*x.shape[:2], 4, -1]) for x in (student, teacher))
-    found = float(LOSSES[kind](s, t, mask.astype("float32"), group_size))
+    found = float(RELATIONS[kind](s, t, mask.astype("float32"), group_size))
     slow = slow_loss(kind, *(x.numpy().astype("float64") for x in (s, t)), mask.numpy(), group_size)
     assert found == pytest.approx(slow, rel=1e-5, abs=1e-8)
 
 
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("kind", RELATIONS)
+@pytest.mark.parametrize("group_size", [1, 3, 6])
+def test_the_reference_equals_a_slow_loop(kind, group_size):
+    student, teacher, mask = made()
+    reference = reference_relation_loss(student, teacher, mask, 4, group_size, {kind: 1.0})
+    s, t = (x.reshape([*x.shape[:2], 4, -1]).numpy().astype("float64") for x in (student, teacher))
+    slow = slow_loss(kind, s, t, mask.numpy(), group_size)
+    assert float(reference) == pytest.approx(slow, rel=1e-5, abs=1e-8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    group_size=st.sampled_from([1, 2, 3, 6]),
+    length=st.integers(1, 7),
+    weights=st.dictionaries(st.sampled_from(list(RELATIONS)), st.floats(0.1, 2), min_size=1),
+)
+def test_the_fast_form_is_the_reference_in_loss_and_gradient(seed, group_size, length, weights):
+    student, teacher, mask = made(length=length, seed=seed)
+    results = []
+    for compute in (relation_loss, reference_relation_loss):
+        x = student.detach()
+        x.stop_gradient = False
+        loss = compute(x, teacher, mask, 4, group_size, weights)
+        loss.backward()
+        results.append((float(loss), x.grad.numpy()))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-4, abs=1e-7)
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-3, atol=1e-6)
+
+
+def squared_difference(student, teacher, mask, group_size):
+    """A relation of the user's own."""
+    return (student.mean() - teacher.mean()).square()
+
+
+def test_a_relation_of_the_users_own_is_named_by_module_and_function():
+    student, teacher, mask = made()
+    name = f"{__name__}:squared_difference"
+    loss = relation_loss(student, teacher, mask, 4, 2, {name: 0.5})
+    expected = 0.5 * float(student.mean() - teacher.mean()) ** 2
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", RELATIONS)
 def test_the_gradient_is_that_of_the_formula(kind):
     student, teacher, mask = made(4, 3, 6, 8, seed=1)
     alpha, beta = {"token": (0.0, 0.0), "head": (1.0, 0.0), "sample": (0.0, 1.0)}[kind]
@@ -110,7 +160,7 @@ def test_equals_paddlenlps_on_a_batch_without_padding(alpha, beta):
     no_mask = paddle.zeros([batch, 1, 1, length])
     expected = calc_multi_relation_loss(mean_over_rows, *theirs, no_mask, heads, alpha, beta)
     mask = paddle.ones([batch, length], dtype="int64")
-    found = relation_loss(student, teacher, mask, heads, batch, alpha, beta)
+    found = relation_loss(student, teacher, mask, heads, batch, relation_weights(alpha, beta))
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -128,7 +178,7 @@ def test_padding_changes_nothing(alpha, beta, seed, more, garbage):
     padded_loss, padded = loss_and_gradient(*filled, wider, alpha=alpha, beta=beta)
     assert padded_loss == pytest.approx(loss, rel=1e-5, abs=1e-7)
     np.testing.assert_allclose(padded[:, :5], gradient, rtol=1e-4, atol=1e-7)
-    assert abs(padded[:, 5:]).max() < 1e-25  # not 0: see relations.MASKED
+    assert abs(padded[:, 5:]).max() < 1e-25  # not 0: see divergence.MASKED
     assert (abs(gradient[mask.numpy() == 0]) < 1e-25).all()
 
 
@@ -177,7 +227,7 @@ def test_extreme_inputs_give_finite_losses_and_gradients(dtype, scale):
     student, teacher, mask = made()
     student, teacher = ((x.clip(-1, 1) * scale).astype(dtype) for x in (student, teacher))
     student.stop_gradient = False
-    loss = relation_loss(student, teacher, mask, 4, 2, 0.2, 0.3)
+    loss = relation_loss(student, teacher, mask, 4, 2, relation_weights(0.2, 0.3))
     loss.backward()
     assert loss.dtype == paddle.float32
     assert math.isfinite(float(loss))
@@ -195,7 +245,7 @@ def test_a_position_with_one_sample_and_a_sample_with_one_token_give_nothing():
 def test_the_teacher_gets_no_gradient():
     student, teacher, mask = made()
     student.stop_gradient = teacher.stop_gradient = False
-    relation_loss(student, teacher, mask, 4, 2, 0.2, 0.3).backward()
+    relation_loss(student, teacher, mask, 4, 2, relation_weights(0.2, 0.3)).backward()
     assert student.grad is not None
     assert teacher.grad is None
 
@@ -209,5 +259,5 @@ def test_autocast_is_off_inside(monkeypatch):
         return auto_cast(**settings)
 
     monkeypatch.setattr(paddle.amp, "auto_cast", recording)
-    relation_loss(*made(), 4, 2, 0.2, 0.3)
+    relation_loss(*made(), 4, 2, relation_weights(0.2, 0.3))
     assert switches == [{"enable": False}]

@@ -11,12 +11,13 @@ from data_pipeline.base.recipes import check
 from data_pipeline.loading.order import World
 from data_pipeline.shards.format import Manifest
 from pretrain import __main__ as command
-from pretrain import mlm, run
+from pretrain import entry, mlm, run
 from pretrain.encoders import weights
 from pretrain.encoders.load import load_encoder
 from pretrain.recipe import DistillRecipe, MaskedLMRecipe
 from pretrain.release.write import release
 from pretrain.training import loop as train
+from pretrain.training.finished import is_finished
 from tests.pretrain import tiny
 
 
@@ -144,11 +145,13 @@ def test_masked_lm_makes_a_teacher(tiny_root, tmp_path):
         "monitor": {"log_every_steps": 1},
     }
     recipe = check(MaskedLMRecipe, values, "test")
-    assert mlm.train(recipe) == 0
+    assert entry.train(recipe, mlm.build, mlm.write_teacher) == 0
     encoder = load_encoder(tmp_path / "model")
     assert encoder.config.num_hidden_layers == 2
     assert (tmp_path / "model" / "vocab.txt").read_text(encoding="utf-8").split() == tiny.TOKENS
-    assert mlm.is_finished(recipe)
+    assert is_finished(recipe)
+    (tmp_path / "model" / "model.safetensors").unlink()
+    assert not is_finished(recipe)  # the same command writes it again
 
 
 def test_the_published_student_has_59_7_million_weights():

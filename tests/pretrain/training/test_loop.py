@@ -16,11 +16,12 @@ from data_pipeline.shards.format import Manifest, ShardReader, _open
 from pretrain import mlm, run
 from pretrain.encoders import weights
 from pretrain.objectives.distill import Distillation
-from pretrain.recipe import Clip, DistillRecipe, MaskedLMRecipe, Optimizer
+from pretrain.recipe import DistillRecipe, MaskedLMRecipe
 from pretrain.training import checkpoint
 from pretrain.training import loop as train
 from pretrain.training import optimizer as optimize
 from pretrain.training.metrics import read_metrics
+from pretrain.training.settings import Clip, Optimizer
 from tests.pretrain import tiny
 
 
@@ -48,8 +49,8 @@ def overflow(monkeypatch):
         forward, count = Distillation.forward, iter(range(10**6))
 
         def poisoned(self, *inputs):
-            loss = forward(self, *inputs)
-            return loss * float("inf") if next(count) in calls else loss
+            loss, parts = forward(self, *inputs)
+            return (loss * float("inf") if next(count) in calls else loss), parts
 
         monkeypatch.setattr(Distillation, "forward", poisoned)
 

@@ -17,7 +17,7 @@ from data_pipeline.base.recipes import check
 from data_pipeline.loading.loader import Batch
 from data_pipeline.loading.order import World
 from pretrain.recipe import DistillRecipe
-from pretrain.training.metrics import Known, Log, Monitor, read_metrics
+from pretrain.training.metrics import LogContext, MetricsLog, RecordWriter, read_metrics
 from pretrain.training.step import StepResult
 from tests.pretrain import tiny
 
@@ -29,7 +29,7 @@ def curve(directory):
 
 
 def written(directory, first, last, start=0):
-    monitor = Monitor(directory, start, 10)
+    monitor = RecordWriter(directory, start, 10)
     for step in range(first, last + 1):
         monitor.write({"step": step, "loss/total": float(step)})
     monitor.close()
@@ -55,7 +55,7 @@ def test_a_full_disk_is_said(tmp_path):
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        monitor = Monitor(tmp_path, 0, 10)
+        monitor = RecordWriter(tmp_path, 0, 10)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
         try:
             for step in range(100):
@@ -74,7 +74,7 @@ def log(tmp_path):
         tiny.distill_values(tmp_path, tmp_path / "run", **{"monitor.log_every_steps": 2}),
         "test",
     )
-    with Log(recipe, World(), 0) as log:
+    with MetricsLog(recipe, World(), 0) as log:
         yield log
 
 
@@ -92,10 +92,10 @@ def add(log, step, loss, updates=None):
 
 def test_a_record_has_the_mean_of_its_steps(log):
     for step, loss in enumerate((1.0, 3.0, 5.0, 6.0), start=1):
-        with log.clock.part("data"):
+        with log.timer.part("data"):
             pass
         add(log, step, loss)
-    first, second = read_metrics(log.monitor.path)
+    first, second = read_metrics(log.writer.path)
     assert (first["step"], second["step"]) == (2, 4)
     assert first["loss/total"] == 2.0
     assert second["loss/total"] == 5.5
@@ -110,10 +110,12 @@ def test_a_record_has_the_mean_of_its_steps(log):
 
 def test_operations_are_held_against_the_ceiling(tmp_path):
     recipe = check(DistillRecipe, tiny.distill_values(tmp_path, tmp_path / "run"), "test")
-    known = Known(lambda tokens, length: tokens * length, 1000.0, constants={"teacher/error": 0.5})
-    with Log(recipe, World(), 0, known) as log:
+    context = LogContext(
+        lambda tokens, length: tokens * length, 1000.0, constants={"teacher/error": 0.5}
+    )
+    with MetricsLog(recipe, World(), 0, context) as log:
         add(log, 1, 2.0)
-        (record,) = read_metrics(log.monitor.path)
+        (record,) = read_metrics(log.writer.path)
     seconds = log.samples_per_step / record["speed/sequences_per_s"]
     assert record["speed/gflop_per_s"] == pytest.approx(2 * 8 * 8 / seconds / 1e9)
     assert record["speed/matmul_ceiling_share"] == pytest.approx(2 * 8 * 8 / seconds / 1000)
@@ -125,12 +127,12 @@ def test_skipped_steps_do_not_blot_out_the_mean_of_the_others(log):
     add(log, 2, math.nan, updates=1)
     add(log, 3, math.inf, updates=1)
     add(log, 4, math.inf, updates=1)
-    one, none = read_metrics(log.monitor.path)
+    one, none = read_metrics(log.writer.path)
     assert one["loss/total"] == 2.0
     assert one["optim/skipped"] == 1
     assert "loss/total" not in none
     assert none["optim/skipped"] == 3
-    for line in log.monitor.path.read_text().splitlines():
+    for line in log.writer.path.read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)  # NaN and Infinity are not JSON
 
 
@@ -138,4 +140,4 @@ def test_a_flush_between_two_records_writes_what_there_is_once(log):
     add(log, 1, 2.0)
     log.flush(SimpleNamespace(step=1))
     log.flush(SimpleNamespace(step=1))
-    assert [record["step"] for record in read_metrics(log.monitor.path)] == [1]
+    assert [record["step"] for record in read_metrics(log.writer.path)] == [1]

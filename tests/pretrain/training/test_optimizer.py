@@ -12,8 +12,9 @@ from paddle import nn
 
 from pretrain.encoders.load import build_encoder
 from pretrain.objectives.masked_lm import MaskedLM
-from pretrain.recipe import Clip, Masking, Optimizer, Precision
+from pretrain.objectives.settings import Masking
 from pretrain.training import optimizer as optimize
+from pretrain.training.settings import Clip, Optimizer, Precision
 from tests.pretrain import tiny
 
 

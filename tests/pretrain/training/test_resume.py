@@ -1,4 +1,4 @@
-"""What a run takes up, and what it refuses."""
+"""What a start of a run restores, and what it refuses."""
 
 import copy
 import dataclasses
@@ -17,36 +17,36 @@ from tests.pretrain import tiny
 
 
 @pytest.fixture
-def kept(tiny_root, tmp_path):
+def saved(tiny_root, tmp_path):
     """(objective, optimiser, recipe, manifest) of a run with a checkpoint of step 5."""
     recipe = check(DistillRecipe, tiny.distill_values(tiny_root, tmp_path / "run"), "test")
     manifest = Manifest.read(recipe.data.shards)
     objective = run.build(recipe, manifest)
     adam = optimize.build_optimizer(objective, recipe.optimizer)
     scale = optimize.LossScale(8.0, 3, True)
-    standing = resume.Standing(scale, 5, 4, 1, State(1, 2, 96))
-    resume.keep(objective, adam, recipe, manifest, World(), standing)
+    state = resume.TrainState(scale, 5, 4, 1, State(1, 2, 96))
+    resume.save(objective, adam, recipe, manifest, World(), state)
     return objective, adam, recipe, manifest
 
 
-def test_a_standing_comes_back_whole(kept, capsys):
-    standing = resume.take_up(*kept, World())
-    assert standing == resume.Standing(optimize.LossScale(8.0, 3, True), 5, 4, 1, State(1, 2, 96))
+def test_a_state_comes_back_whole(saved, capsys):
+    state = resume.restore(*saved, World())
+    assert state == resume.TrainState(optimize.LossScale(8.0, 3, True), 5, 4, 1, State(1, 2, 96))
     said = capsys.readouterr().out
-    assert "step-5: going on from step 5" in said
+    assert "step-5: resuming from step 5" in said
     assert "last bits" not in said
 
 
-def test_other_ranks_than_the_first_are_quiet(kept, capsys, monkeypatch):
+def test_other_ranks_than_the_first_are_quiet(saved, capsys, monkeypatch):
     monkeypatch.setattr(parallel, "_gather", lambda values, world: [values] * world.size)
-    resume.take_up(*kept, World(1, 2))
+    resume.restore(*saved, World(1, 2))
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", resume.BIT_FOR_BIT)
-def test_another_environment_is_warned_about(kept, name, monkeypatch, capsys):
+def test_another_environment_is_warned_about(saved, name, monkeypatch, capsys):
     monkeypatch.setenv(name, "77")
-    resume.take_up(*kept, World())
+    resume.restore(*saved, World())
     said = capsys.readouterr().out
     assert name in said
     assert "77" in said
@@ -67,17 +67,17 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_recipe_is_refused_and_named(kept, tiny_root, name):
-    objective, adam, recipe, manifest = kept
+def test_a_changed_recipe_is_refused_and_named(saved, tiny_root, name):
+    objective, adam, recipe, manifest = saved
     values = tiny.distill_values(tiny_root, recipe.output_dir, **{name: CHANGES[name]})
     changed = check(DistillRecipe, values, "test")
     with pytest.raises(UserError, match=f"{name}: was .*, is now {CHANGES[name]!r}") as caught:
-        resume.take_up(objective, adam, changed, manifest, World())
+        resume.restore(objective, adam, changed, manifest, World())
     assert "another output_dir" in str(caught.value)
 
 
-def test_what_only_changes_how_a_run_is_done_may_change(kept, tiny_root):
-    objective, adam, recipe, manifest = kept
+def test_what_only_changes_how_a_run_is_done_may_change(saved, tiny_root):
+    objective, adam, recipe, manifest = saved
     free = {
         "data.workers": 0,
         "batch.groups_per_micro_batch": 2,
@@ -87,11 +87,11 @@ def test_what_only_changes_how_a_run_is_done_may_change(kept, tiny_root):
     }
     values = tiny.distill_values(tiny_root, recipe.output_dir, **free)
     changed = check(DistillRecipe, values, "test")
-    assert resume.take_up(objective, adam, changed, manifest, World()).step == 5
+    assert resume.restore(objective, adam, changed, manifest, World()).step == 5
 
 
-def test_other_shards_and_another_vocabulary_are_refused_and_named(kept):
-    objective, adam, recipe, manifest = kept
+def test_other_shards_and_another_vocabulary_are_refused_and_named(saved):
+    objective, adam, recipe, manifest = saved
     shards = copy.deepcopy(manifest.shards)
     shards[0] = dataclasses.replace(shards[0], sha256="0" * 64)
     for change, words in (
@@ -100,23 +100,23 @@ def test_other_shards_and_another_vocabulary_are_refused_and_named(kept):
     ):
         other = dataclasses.replace(manifest, **change)
         with pytest.raises(UserError, match=words):
-            resume.take_up(objective, adam, recipe, other, World())
+            resume.restore(objective, adam, recipe, other, World())
 
 
-def test_ranks_that_see_other_checkpoints_end(kept, monkeypatch):
+def test_ranks_that_see_other_checkpoints_end(saved, monkeypatch):
     monkeypatch.setattr(parallel, "_gather", lambda values, world: [values, [-1]])
     with pytest.raises(UserError, match="all nodes share"):
-        resume.take_up(*kept, World(0, 2))
+        resume.restore(*saved, World(0, 2))
 
 
 def test_one_process_at_a_time_writes_a_run(tmp_path):
     with (
-        resume.claim(tmp_path),
+        resume.lock(tmp_path),
         pytest.raises(UserError, match="another process"),
-        resume.claim(tmp_path, seconds=0.2),
+        resume.lock(tmp_path, seconds=0.2),
     ):
-        pytest.fail("claimed twice")
-    with resume.claim(tmp_path, seconds=0.0):  # given back
+        pytest.fail("locked twice")
+    with resume.lock(tmp_path, seconds=0.0):  # released
         pass
 
 
@@ -124,9 +124,9 @@ def test_a_directory_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with (
         pytest.raises(UserError, match=r"output_dir: .* cannot be written"),
-        resume.claim(tmp_path / "file" / "run"),
+        resume.lock(tmp_path / "file" / "run"),
     ):
-        pytest.fail("claimed")
+        pytest.fail("locked")
 
 
 def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, capsys):
@@ -134,5 +134,5 @@ def test_a_file_system_without_locks_is_said_and_used(tmp_path, monkeypatch, cap
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(resume.fcntl, "flock", flock)
-    with resume.claim(tmp_path):
+    with resume.lock(tmp_path):
         assert "cannot be locked" in capsys.readouterr().out

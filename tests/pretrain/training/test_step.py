@@ -13,7 +13,7 @@ from data_pipeline.shards.format import Manifest
 from pretrain import run
 from pretrain.recipe import DistillRecipe
 from pretrain.training import optimizer as optimize
-from pretrain.training.step import Clock, Trainer, seed_of, train_step
+from pretrain.training.step import StepTimer, Trainer, micro_batch_seed, train_step
 from tests.pretrain import tiny
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
@@ -50,7 +50,7 @@ class Setup:
             seed=3, relation_group_size=4, global_batch_size=16, window_samples=48, block_samples=8
         )
         loader = Loader(self.recipe.data.shards, settings, self.world, None, self.micro, workers=0)
-        return train_step(self.trainer, next(iter(loader)), step, 0.01, scale, Clock())
+        return train_step(self.trainer, next(iter(loader)), step, 0.01, scale, StepTimer())
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def test_randomness_belongs_to_the_place_in_the_global_batch(tiny_root):
 
 
 def test_every_micro_batch_of_a_run_has_a_seed_of_its_own():
-    seeds = {seed_of(7, step, place) for step in range(40) for place in range(25)}
+    seeds = {micro_batch_seed(7, step, place) for step in range(40) for place in range(25)}
     assert len(seeds) == 1000
-    assert seed_of(7, 3, 2) != seed_of(8, 3, 2)
+    assert micro_batch_seed(7, 3, 2) != micro_batch_seed(8, 3, 2)
 
 
 def test_gradients_are_exchanged_once_a_step(tiny_root):
@@ -135,7 +135,7 @@ def test_a_step_that_is_not_finite_touches_neither_weights_nor_moments(tiny_root
 
     before, rate = everything(), setup.adam.get_lr()
     forward = setup.trainer.objective.forward
-    setup.trainer.objective.forward = lambda *inputs: forward(*inputs) * bad
+    setup.trainer.objective.forward = lambda *inputs: (forward(*inputs)[0] * bad, {})
     assert not setup.go(step=1).finite
     after = everything()
     assert setup.adam.get_lr() == rate

@@ -1,0 +1,150 @@
+"""Settings that every training run has: data, batch, optimiser, precision, checkpoints, limits."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from data_pipeline.base.recipes import Recipe, wrong_together
+from data_pipeline.loading import order
+
+
+class Data(Recipe):
+    """Where samples come from, and how they are shuffled."""
+
+    shards: Path
+    """Directory made by `python -m data_pipeline build`."""
+    window_samples: int = Field(65536, ge=1)
+    """Samples shuffled and bucketed by length at a time."""
+    block_samples: int = Field(1024, ge=1)
+    """Consecutive samples that are read in one go."""
+    workers: int = Field(2, ge=0)
+    """Threads that read and pad ahead."""
+
+
+class Batch(Recipe):
+    """Sizes of what one optimiser step trains on."""
+
+    global_batch_size: int = Field(1024, ge=1)
+    """Samples of one optimiser step over all ranks and accumulation steps."""
+    relation_group_size: int = Field(128, ge=1)
+    """Samples that are related to each other; part of the objective, not of the hardware."""
+    groups_per_micro_batch: int = Field(1, ge=1)
+    """Relation groups that go through a device at a time; the rest is gradient accumulation."""
+
+    @model_validator(mode="after")
+    def _whole_groups(self):
+        problem = order.share_problem(self.global_batch_size, self.relation_group_size)
+        if problem:
+            raise wrong_together(" ".join(problem), "global_batch_size", "relation_group_size")
+        return self
+
+
+class Clip(Recipe):
+    """Gradient clipping."""
+
+    by: Literal["global_norm", "norm", "value", "none"] = "global_norm"
+    """Of all gradients together, of each tensor, of each element, or not at all."""
+    limit: float = Field(1.0, gt=0)
+    """The norm or the value."""
+
+
+class Optimizer(Recipe):
+    """AdamW with linear warm-up and linear decay to 0."""
+
+    learning_rate: float = Field(6e-4, gt=0)
+    """Peak."""
+    warmup_steps: int = Field(4000, ge=0)
+    """Optimiser steps until the peak."""
+    total_steps: int = Field(400000, ge=1)
+    """Optimiser steps of the run."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Not applied to biases and layer norms."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the first moment."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay of the second moment."""
+    epsilon: float = Field(1e-8, gt=0)
+    """Added to the root of the second moment."""
+    clip: Clip = Clip()
+    """Gradient clipping."""
+    sharded: bool = False
+    """Each rank holds only the moments of its share of the weights (ZeRO stage 1,
+    https://arxiv.org/abs/1910.02054); the update is the same to the bit."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self):
+        if self.warmup_steps >= self.total_steps:
+            raise wrong_together(
+                f"warmup_steps {self.warmup_steps} leaves nothing of "
+                f"total_steps {self.total_steps}",
+                "warmup_steps",
+                "total_steps",
+            )
+        return self
+
+
+class Precision(Recipe):
+    """Number formats. Relations and losses are always float32."""
+
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the matrix products. On a CPU, Paddle ignores anything but float32."""
+    level: Literal["O1", "O2"] = "O1"
+    """O1: what Paddle lists as safe runs in `dtype`; O2: all but what it lists as unsafe. Weights
+    and moments are float32 in both: a small student has nothing to gain from two copies."""
+    initial_loss_scale: float = Field(32768.0, ge=1)
+    """For float16."""
+
+
+class Checkpoint(Recipe):
+    """When the run is saved, and which checkpoints are retained."""
+
+    every_steps: int = Field(1000, ge=1)
+    """Optimiser steps between checkpoints; the last step is always saved."""
+    keep_last: int = Field(2, ge=1)
+    """Newest checkpoints that are retained."""
+    keep_every: int = Field(0, ge=0)
+    """Multiples of this step are never removed; 0 for none."""
+
+
+class Monitor(Recipe):
+    """What is recorded during training."""
+
+    log_every_steps: int = Field(20, ge=1)
+    """Optimiser steps between records in metrics.jsonl and VisualDL."""
+
+
+class Safety(Recipe):
+    """When to stop with an error."""
+
+    max_skipped_steps: int = Field(20, ge=1)
+    """Steps in a row with a non-finite gradient, after which the run stops."""
+    hang_seconds: float = Field(1800, gt=0)
+    """A step longer than this ends the rank with the stacks of all its threads."""
+
+
+class TrainingRecipe(Recipe):
+    """What every training run has."""
+
+    output_dir: Path
+    """Directory of the run: checkpoints, metrics, curves."""
+    seed: int = Field(2021, ge=0, lt=2**32)
+    """Of weights, order and dropout."""
+    data: Data
+    """Shards and shuffling."""
+    batch: Batch = Batch()
+    """Sizes of a step."""
+    optimizer: Optimizer = Optimizer()
+    """How weights are updated."""
+    precision: Precision = Precision()
+    """Number formats."""
+    checkpoint: Checkpoint = Checkpoint()
+    """Saving."""
+    monitor: Monitor = Monitor()
+    """Logging."""
+    safety: Safety = Safety()
+    """Limits after which the run stops."""
+
+    def products(self) -> tuple[Path, ...]:
+        """Files outside `output_dir` that a finished run has written."""
+        return ()
