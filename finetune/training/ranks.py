@@ -4,18 +4,14 @@ Started by `python -m paddle.distributed.launch --nproc_per_node N finetune/__ma
 Every rank holds the whole model and evaluates the whole dev set, so all take the same decisions.
 """
 
-import os
-from dataclasses import dataclass
-
 import numpy as np
 
+from data_pipeline.loading import order
+from pretrain.training import world as pretraining_world
 
-@dataclass(frozen=True)
-class World:
+
+class World(order.World):
     """This process among those that train together."""
-
-    rank: int = 0
-    size: int = 1
 
     def mine(self, rows: np.ndarray) -> np.ndarray:
         """This rank's rows of a batch; all of them where there are fewer rows than ranks."""
@@ -41,28 +37,23 @@ class World:
 
 def current() -> World:
     """From the launcher's environment, without importing Paddle."""
-    return World(
-        int(os.environ.get("PADDLE_TRAINER_ID", "0")),
-        int(os.environ.get("PADDLE_TRAINERS_NUM", "1")),
-    )
+    world = pretraining_world.current()
+    return World(world.rank, world.size)
 
 
 def join() -> World:
     """Meet the other ranks, once a process; alone, nothing happens."""
-    world = current()
-    if world.size > 1:
-        import paddle.distributed as dist
-        from paddle.distributed import fleet
+    if current().size > 1:
+        from pretrain.training import parallel
 
-        if not dist.is_initialized():
-            fleet.init(is_collective=True)
-    return world
+        parallel.join()
+    return current()
 
 
 def leave() -> None:
-    """Wait for the other ranks: one that ended would take those with it that still write."""
+    """Wait for the other ranks: the launcher ends all of them when one ends, and some may still be
+    writing."""
     if current().size > 1:
-        import paddle.distributed as dist
+        from pretrain.training import parallel
 
-        if dist.is_initialized():
-            dist.barrier()
+        parallel.leave()
