@@ -3,7 +3,9 @@
 Sources: MiniLMv2 (https://arxiv.org/abs/2012.15828) for the relation between tokens; PP-MiniLM
 (PaddleNLP, model_compression/pp-minilm) for those between samples and between heads.
 
-Everything is float32 inside, whatever the precision outside. A *relation group* is
+Everything is float32 inside, whatever the precision outside. Nothing is clipped: an infinite or
+NaN input gives a gradient that is not finite, which the step then skips. Inputs up to 1e14 in size
+are computed right (see `divergence.MASKED`). A *relation group* is
 `group_size` consecutive rows of a batch. Each loss is a mean within a group over counted rows and
 heads, and a batch's loss is the mean over its groups; so dealing groups to ranks or accumulating
 them changes nothing.
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from paddle import Tensor
 
 NO_WEIGHT = 1e-9  # 1 - 0.3 - 0.7 is 5e-17
-LARGEST = 1e12  # of an element of Q, K or V: scores stay finite, and far above MASKED
 
 
 def relation_loss(
@@ -143,8 +144,7 @@ def relation_function(name: str) -> Callable[..., "Tensor"]:
 def split_heads(x: "Tensor", relation_heads: int) -> "Tensor":
     """[B, L, hidden] -> float32 [B, L, R, hidden / R]."""
     batch, length, hidden = x.shape
-    x = x.astype("float32").clip(-LARGEST, LARGEST)
-    return x.reshape([batch, length, relation_heads, hidden // relation_heads])
+    return x.astype("float32").reshape([batch, length, relation_heads, hidden // relation_heads])
 
 
 def mean_within_groups(mask: "Tensor", group_size: int, heads: int) -> "Tensor":

@@ -15,6 +15,7 @@ from data_pipeline.loading.order import World
 from data_pipeline.shards.format import Manifest, ShardReader, _open
 from pretrain import mlm, run
 from pretrain.encoders import weights
+from pretrain.objectives import distill
 from pretrain.objectives.distill import Distillation
 from pretrain.recipe import DistillRecipe, MaskedLMRecipe
 from pretrain.training import checkpoint
@@ -96,6 +97,30 @@ def test_float16_overflows_halve_the_scale_and_are_skipped(fit, overflow, monkey
     state = checkpoint.newest(tmp_path / "half" / "checkpoints").state()
     assert state["loss_scale"]["value"] == 256.0
     assert state["counters"]["updates"] == 4
+    assert all(np.isfinite(w).all() for w in weights_of(objective).values())
+
+
+def test_states_that_overflow_are_skipped_and_halve_the_scale(
+    fit, monkeypatch, tmp_path
+):
+    """The student's Q, K and V overflow as a float16 product does; nothing on the way hides it."""
+    monkeypatch.setattr(optimize, "effective_dtype", lambda precision: precision.dtype)
+    monkeypatch.setattr(optimize, "autocast", lambda precision: contextlib.nullcontext())
+    states_at, count = distill.states_at, iter(range(10**6))
+
+    def overflowing(*inputs):
+        states = states_at(*inputs)
+        if next(count) in {5, 11}:  # micro-batches of the second and the third step
+            return [(x * 1e6).astype("float16").astype("float32") for x in states]
+        return states
+
+    monkeypatch.setattr(distill, "states_at", overflowing)
+    half = {"precision.dtype": "float16", "precision.initial_loss_scale": 1024.0}
+    code, objective, records = fit("overflow", **half)
+    assert code == 0
+    assert [record["optim/skipped"] for record in records] == [0, 1, 2, 2, 2, 2]
+    state = checkpoint.newest(tmp_path / "overflow" / "checkpoints").state()
+    assert state["loss_scale"]["value"] == 256.0
     assert all(np.isfinite(w).all() for w in weights_of(objective).values())
 
 
