@@ -126,9 +126,13 @@ class Loader:
         return _Window(samples, np.concatenate([np.arange(*r) for r in ranges]), batches)
 
     def _step(self, window: _Window, number: int) -> list[Batch]:
-        groups = order.deal(window.batches[number], window.samples.lengths, self.world)
-        micro = groups.reshape(-1, self._groups_per_micro_batch * groups.shape[1])
-        return [self._batch(window, positions) for positions in micro]
+        micro_batches = order.deal(
+            window.batches[number],
+            window.samples.lengths,
+            self.world,
+            self._groups_per_micro_batch,
+        )
+        return [self._batch(window, positions) for positions in micro_batches]
 
     def _batch(self, window: _Window, positions: np.ndarray) -> Batch:
         ids, mask, word_start = padded(

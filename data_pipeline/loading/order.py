@@ -8,7 +8,8 @@ An epoch is made so:
     -> relation groups      of samples of like length
     -> global batches       of groups of like length, so that no rank waits for one with longer
                             samples; shuffled; the last, incomplete one of an epoch is left out
-    -> ranks                rank r takes groups r, r + size, ... of each global batch
+    -> micro-batches        of groups of like length
+    -> ranks                rank r takes micro-batches r, r + size, ... of each global batch
 
 What was consumed is dropped before the dealing, so neither the groups nor their order depend on
 how many ranks there are. Nothing here reads a file.
@@ -193,15 +194,20 @@ def arrange(lengths: np.ndarray, settings: OrderSettings, epoch: int, window: in
     return groups[random.permutation(batches)]
 
 
-def deal(groups: np.ndarray, lengths: np.ndarray, world: World) -> np.ndarray:
-    """The groups of one global batch that fall to a rank, longest first.
+def deal(
+    groups: np.ndarray, lengths: np.ndarray, world: World, groups_per_micro_batch: int = 1
+) -> np.ndarray:
+    """The micro-batches of one global batch that belong to a rank, longest first.
 
-    groups: positions [groups, relation_group_size]; lengths: int [n] by position. All groups are
-    sorted by their longest sample and then dealt in turn, so ranks get alike amounts of work and
-    the neighbours that share a micro-batch need little padding.
+    groups: positions [groups, relation_group_size]; lengths: int [n] by position. Returns positions
+    [micro-batches, samples]. All groups are sorted by their longest sample, and neighbours form a
+    micro-batch, so that it needs little padding. Whole micro-batches are dealt in turn: ranks get
+    about the same amount of work, and what is in a micro-batch does not depend on their number.
     """
     longest = np.asarray(lengths)[groups].max(axis=1)  # [groups]
-    return groups[np.argsort(-longest, kind="stable")][world.rank :: world.size]
+    by_length = groups[np.argsort(-longest, kind="stable")]
+    micro_batches = by_length.reshape(-1, groups_per_micro_batch * groups.shape[1])
+    return micro_batches[world.rank :: world.size]
 
 
 def _unrolled(first: int, count: int, samples: int) -> list[tuple[int, int]]:

@@ -22,7 +22,7 @@ from pretrain.training.settings import TrainingRecipe
 
 # A resumed run may differ in these and still be the same run.
 FREE_TO_CHANGE = (
-    *("output_dir", "data.shards", "data.workers", "batch.groups_per_micro_batch"),
+    *("output_dir", "data.shards", "data.workers"),
     *("optimizer.sharded", "checkpoint", "monitor", "safety"),
 )
 BIT_FOR_BIT = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")  # they decide the order of float sums

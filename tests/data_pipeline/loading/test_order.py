@@ -115,3 +115,15 @@ def test_settings_that_cannot_work_are_user_errors():
         order.check(settings, World(0, 2), 100)
     with pytest.raises(UserError, match="there are only 11 samples"):
         order.check(settings, World(), 11)
+
+
+def test_ranks_share_whole_micro_batches():
+    """What is in a micro-batch does not depend on the number of ranks, so its dropout need not."""
+    lengths = np.random.default_rng(0).integers(1, 30, 32)
+    groups = np.arange(32).reshape(8, 4)
+    alone = order.deal(groups, lengths, World(), groups_per_micro_batch=2)
+    assert alone.shape == (4, 8)  # micro-batches, samples
+    for size in (2, 4):
+        dealt = [order.deal(groups, lengths, World(rank, size), 2) for rank in range(size)]
+        by_place = np.stack(dealt, axis=1).reshape(4, 8)  # number * size + rank
+        assert (by_place == alone).all()

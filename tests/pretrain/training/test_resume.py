@@ -57,6 +57,7 @@ CHANGES = {
     "seed": 1,
     "batch.relation_group_size": 8,
     "batch.global_batch_size": 32,
+    "batch.groups_per_micro_batch": 2,
     "data.window_samples": 24,
     "teacher.layer": 1,
     "student.hidden_dropout_prob": 0.0,
@@ -80,7 +81,6 @@ def test_what_only_changes_how_a_run_is_done_may_change(saved, tiny_root):
     objective, adam, recipe, manifest = saved
     free = {
         "data.workers": 0,
-        "batch.groups_per_micro_batch": 2,
         "checkpoint.every_steps": 3,
         "monitor.log_every_steps": 7,
         "safety.hang_seconds": 3,

@@ -84,10 +84,11 @@ def test_the_mean_over_ranks_is_the_large_batch(tiny_root, whole):
     assert mean == pytest.approx(float(whole[1].terms["total"]), rel=1e-5)
 
 
-def test_randomness_belongs_to_the_place_in_the_global_batch(tiny_root):
+@pytest.mark.parametrize("micro", [1, 2])
+def test_randomness_belongs_to_the_place_in_the_global_batch(tiny_root, micro):
     """Dropout is on; the losses of two ranks are still those of one."""
-    one = Setup(tiny_root, dropout=0.3)
-    losses = [Setup(tiny_root, rank, 2, dropout=0.3).go() for rank in (0, 1)]
+    one = Setup(tiny_root, micro=micro, dropout=0.3)
+    losses = [Setup(tiny_root, rank, 2, micro, dropout=0.3).go() for rank in (0, 1)]
     mean = np.mean([float(result.terms["total"]) for result in losses])
     assert mean == pytest.approx(float(one.go().terms["total"]), rel=1e-5)
     assert Setup(tiny_root, dropout=0.3).go(step=1).gradient_norm != pytest.approx(
