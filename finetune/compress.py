@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from finetune import stages
 from finetune.quantise.gate import AccuracyLossError
@@ -53,8 +54,9 @@ def compress(recipe: CompressRecipe) -> dict:
         recipe.report_dir.mkdir(parents=True, exist_ok=True)
         for name in REPORT_FILES:
             shutil.copyfile(report / name, recipe.report_dir / name)
-    rows = json.loads((report / "report.json").read_text(encoding="utf-8"))["models"]
-    chosen = choose(rows, recipe.choose) | {"refused": refused}
+    measured = json.loads((report / "report.json").read_text(encoding="utf-8"))
+    score = choose_by(recipe) or measured["score"]
+    chosen = choose(measured["models"], score, recipe.choose) | {"refused": refused}
     write_json(recipe.output_dir / "chosen.json", chosen)
     _log(f"chosen: {chosen['name']} ({chosen['directory']})\n  {chosen['why']}")
     _log_predictions(list(recipe.examples), Path(chosen["directory"]))
@@ -126,29 +128,57 @@ def quantise(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) ->
             output_dir=recipe.output_dir / "int8" / name,
             model=fp32,
             task=recipe.task,
-            quantise=recipe.quantise,
+            quantise=recipe.quantise.model_copy(
+                update={"choose_by": recipe.quantise.choose_by or choose_by(recipe)}
+            ),
         )
     )
 
 
-def choose(rows: list[dict], settings: ChooseSettings) -> dict:
-    """The fastest form of the student within the allowed loss; rows are those of report.json."""
+def choose_by(recipe: CompressRecipe) -> str | None:
+    """The dev score that decides: that of `choose`, else of `train`, else the task's first."""
+    return recipe.choose.choose_by or (recipe.train.choose_by if recipe.train else None)
+
+
+def choose(rows: list[dict], score: str, settings: ChooseSettings) -> dict:
+    """The fastest form of the student that loses no more of a dev score than is allowed.
+
+    rows: those of report.json. Scores on the test split are shown there and decide nothing.
+    """
     base = next(row for row in rows if row["name"] == STUDENT)
     forms = [row for row in rows if row["name"].startswith(STUDENT)]
+    if score not in base["dev"]:
+        raise UserError(
+            f"choose.choose_by: {score!r} is not a score of this task; "
+            f"one of {', '.join(base['dev'])}"
+        )
     allowed = [
         row
         for row in forms
-        if 100 * (base["accuracy"] - row["accuracy"]) <= settings.allowed_loss + 1e-9
+        if 100 * (base["dev"][score] - row["dev"][score]) <= settings.allowed_loss + 1e-9
     ]
     best = min(allowed, key=lambda row: row["latency_ms"])
-    points = 100 * (best["accuracy"] - base["accuracy"])
+    points = 100 * (best["dev"][score] - base["dev"][score])
     why = (
         f"fastest of {len(allowed)} (of {len(forms)}) forms within {settings.allowed_loss:g} "
-        f"points of the FP32 student: {best['latency_ms']:.2f} ms against "
-        f"{base['latency_ms']:.2f} ms, accuracy {100 * best['accuracy']:.2f}% "
+        f"points of the FP32 student on dev: {best['latency_ms']:.2f} ms against "
+        f"{base['latency_ms']:.2f} ms, {score} {100 * best['dev'][score]:.2f}% "
         f"({points:+.2f} points), {best['size_mb']:.1f} MB against {base['size_mb']:.1f} MB"
     )
-    return {"name": best["name"], "directory": best["directory"], "why": why}
+    similar = [
+        row["name"]
+        for row in allowed
+        if row is not best and row["latency_spread_ms"][0] <= best["latency_spread_ms"][1]
+    ]
+    if similar:
+        why += f"; not clearly faster than {', '.join(similar)} (quartiles of latency overlap)"
+    return {
+        "name": best["name"],
+        "directory": best["directory"],
+        "split": "dev",
+        "score": score,
+        "why": why,
+    }
 
 
 def _log_predictions(texts: list[str], directory: Path) -> None:

@@ -149,7 +149,9 @@ class QuantiseSettings(Recipe):
     """Largest absolute INT8 weight. Processors without VNNI overflow above 64; `auto` is 127 where
     this machine has such an instruction. A model for other processors needs 64."""
     allowed_drop: float | None = 1.0
-    """Accuracy points that INT8 may lose on dev; a model that loses more is refused."""
+    """Points that INT8 may lose on dev; a model that loses more is refused."""
+    choose_by: Literal[*SCORES, *ENTITY_SCORES] | None = None
+    """The dev score that `allowed_drop` is about; by default the task's first score."""
 
 
 class ReportSettings(Recipe):
@@ -182,4 +184,6 @@ class ChooseSettings(Recipe):
     """Which of the student's forms is the product."""
 
     allowed_loss: float = Field(1.0, ge=0)
-    """Accuracy points below the unpruned FP32 student that the fastest form may lie."""
+    """Points on dev that the fastest form may lose against the unpruned FP32 student."""
+    choose_by: Literal[*SCORES, *ENTITY_SCORES] | None = None
+    """The dev score that `allowed_loss` is about; by default that of `train`."""

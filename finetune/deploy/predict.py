@@ -56,13 +56,15 @@ class Predictor:
         ]
         return self.encoded_logits(encode(self.encoder, examples, self.max_length))
 
-    def encoded_logits(self, data: Encoded) -> np.ndarray:
-        """float32 [n, classes] of what is encoded already."""
-        result = np.zeros((len(data), len(self.labels)), np.float32)
+    def encoded_logits(self, data: Encoded):
+        """Logits of encoded examples, as `data.collect` shapes them."""
+        results: list = [None] * len(data)
         for rows in sorted_by_length(data.lengths, self.batch_size):
             batch = data.take(rows)
-            result[rows] = self.backend.logits(batch["input_ids"], batch["token_type_ids"])
-        return result
+            logits = self.backend.logits(batch["input_ids"], batch["token_type_ids"])
+            for row, value in zip(rows, logits, strict=True):
+                results[row] = value
+        return data.collect(results)
 
     def _prediction(self, probabilities: np.ndarray) -> Prediction:
         best = int(probabilities.argmax())

@@ -21,8 +21,9 @@ from finetune.quantise.qat_scales import learnt_ranges
 from finetune.recipes import QuantiseRecipe
 from finetune.settings import QuantiseSettings
 from finetune.tasks import open_task
-from finetune.training.batches import Encoded, encode
-from finetune.training.scores import scores
+from finetune.training.batches import Encoded
+from finetune.training.files import check_labels
+from finetune.training.kinds import encode_examples
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -34,8 +35,11 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
         raise UserError(f"{source}: no model.onnx; INT8 is made from an ONNX export")
     fp32 = Predictor(source)
     task = open_task(recipe.task)
-    dev = encode(fp32.encoder, task.split("dev"), fp32.max_length)
-    train = encode(fp32.encoder, task.split("train"), fp32.max_length)
+    check_labels(fp32.labels, task.labels, source)
+    dev, train = (
+        encode_examples(task, fp32.encoder, task.split(split), fp32.max_length)
+        for split in ("dev", "train")
+    )
     calibration = calibration_batches(train, settings)
     with tempfile.TemporaryDirectory() as temporary:
         fused = Path(temporary) / "fused.onnx"
@@ -56,11 +60,12 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
         "weight_peak": weight_peak(settings),
     }
     write_json(directory / "deploy.json", deploy)
+    score = dev.score_name(settings.choose_by)
     before, after = (
-        scores(predictor.encoded_logits(dev), dev.labels)["accuracy"]
+        dev.scores(predictor.encoded_logits(dev))[score]
         for predictor in (fp32, Predictor(directory))
     )
-    evidence["dev"] = check_loss(before, after, settings, evidence["layer_errors"])
+    evidence["dev"] = check_loss(score, before, after, settings, evidence["layer_errors"])
     write_json(directory / "deploy.json", deploy | evidence)
 
 

@@ -1,4 +1,4 @@
-"""Latency and throughput of a backend on batches of token ids, at several settings."""
+"""Latency and throughput of several models on batches of token ids, measured in turns."""
 
 import time
 from itertools import product
@@ -6,39 +6,53 @@ from pathlib import Path
 
 import numpy as np
 
-from finetune.deploy.backends import open_backend
+from finetune.deploy.backends import Backend, open_backend
 from finetune.settings import ReportSettings
 from finetune.training.batches import Encoded
 
+WARM_UP = 2  # rounds that are not counted
 
-def measure_speed(directory: Path, data: Encoded, settings: ReportSettings) -> list[dict]:
-    """p50, p95 and texts/s for every thread count, batch size and way of padding."""
-    rows = []
+
+def measure_speed(
+    models: dict[str, tuple[Path, Encoded]], settings: ReportSettings
+) -> dict[str, list[dict]]:
+    """Rows by model, one for every thread count, batch size and way of padding.
+
+    models: name to (directory, examples in its vocabulary). Every model is called once a round, so
+    that a busy moment of the machine hits all of them.
+    """
+    rows: dict[str, list[dict]] = {name: [] for name in models}
     for threads in settings.threads:
-        backend = open_backend(directory, threads)
+        backends = {name: open_backend(path, threads) for name, (path, _) in models.items()}
         for batch_size, length in product(settings.batch_sizes, (None, settings.padded_length)):
-            batches = spread_batches(data, batch_size, length)
+            batches = {
+                name: spread_batches(data, batch_size, length) for name, (_, data) in models.items()
+            }
             repeats = settings.repeats if batch_size == 1 else settings.batch_repeats
-            rows.append(
-                {
-                    "threads": threads,
-                    "batch": batch_size,
-                    "length": "real" if length is None else length,
-                    **summary(latencies(backend, batches, repeats), batch_size),
-                }
-            )
+            for name, times in latencies(backends, batches, repeats).items():
+                rows[name].append(
+                    {
+                        "threads": threads,
+                        "batch": batch_size,
+                        "length": "real" if length is None else length,
+                        **summary(times, batch_size),
+                    }
+                )
     return rows
 
 
-def latencies(backend, batches: list[dict], repeats: int, warmup: int = 2) -> np.ndarray:
-    """Milliseconds of each call, float64 [repeats]; calls take the batches in turn."""
-    times = np.empty(repeats)
-    for number in range(-warmup, repeats):
-        batch = batches[number % len(batches)]
-        began = time.perf_counter()
-        backend.logits(batch["input_ids"], batch["token_type_ids"])
-        if number >= 0:
-            times[number] = (time.perf_counter() - began) * 1e3
+def latencies(
+    backends: dict[str, Backend], batches: dict[str, list[dict]], repeats: int
+) -> dict[str, np.ndarray]:
+    """Milliseconds of each call, float64 [repeats] by model; round by round, models in turn."""
+    times = {name: np.empty(repeats) for name in backends}
+    for number in range(-WARM_UP, repeats):
+        for name, backend in backends.items():
+            batch = batches[name][number % len(batches[name])]
+            began = time.perf_counter()
+            backend.logits(batch["input_ids"], batch["token_type_ids"])
+            if number >= 0:
+                times[name][number] = (time.perf_counter() - began) * 1e3
     return times
 
 
@@ -53,10 +67,10 @@ def spread_batches(
 
 
 def summary(milliseconds: np.ndarray, batch_size: int) -> dict[str, float]:
-    """p50 and p95 in ms, and texts a second at the median."""
-    p50, p95 = np.percentile(milliseconds, [50, 95])
+    """Smallest, quartiles, p95 and largest in ms, and texts a second at the median."""
+    names = ("min_ms", "p25_ms", "p50_ms", "p75_ms", "p95_ms", "max_ms")
+    values = np.percentile(milliseconds, [0, 25, 50, 75, 95, 100])
     return {
-        "p50_ms": round(float(p50), 3),
-        "p95_ms": round(float(p95), 3),
-        "texts_per_s": round(batch_size * 1e3 / float(p50), 1),
+        **{name: round(float(value), 3) for name, value in zip(names, values, strict=True)},
+        "texts_per_s": round(batch_size * 1e3 / float(values[2]), 1),
     }

@@ -24,23 +24,27 @@ def write_page(report: dict, picture: Path, output: Path) -> None:
         output,
         "<!doctype html><html lang='en'><meta charset='utf-8'>"
         f"<title>{escape(report['task'])}: models compared</title><style>{STYLE}</style>"
-        f"<h1>{escape(report['task'])}: accuracy, latency, size</h1>"
-        f"<p>{report['examples']} held-out examples. Latency: {escape(report['latency_ms'])}.</p>"
-        f"{_summary(report['models'])}"
-        f"<img alt='accuracy against latency' src='data:image/png;base64,{image}'>"
+        f"<h1>{escape(report['task'])}: quality, latency, size</h1>"
+        f"<p>{report['examples']} examples of the {report['split']} split; models are chosen on "
+        f"dev. Latency: {escape(report['latency_ms'])}, models called in turn.</p>"
+        f"{_summary(report)}"
+        f"<img alt='quality against latency' src='data:image/png;base64,{image}'>"
         f"<h2>Speed in full</h2>{_speed(report['models'])}"
         f"<footer>{escape(machine)}</footer></html>\n",
     )
 
 
-def _summary(models: list[dict]) -> str:
+def _summary(report: dict) -> str:
+    models = report["models"]
     first = models[0]
+    names = list(first["dev"])
     rows = [
         [
             row["name"],
-            f"{100 * row['accuracy']:.2f}%",
-            f"{100 * row['macro_f1']:.2f}%",
-            f"{row['latency_ms']:.2f} ms",
+            *(f"{100 * row['dev'][name]:.2f}%" for name in names),
+            *(f"{100 * row[name]:.2f}%" for name in names),
+            f"{row['latency_ms']:.2f} ms ({row['latency_spread_ms'][0]:.2f} to "
+            f"{row['latency_spread_ms'][1]:.2f})",
             f"{first['latency_ms'] / row['latency_ms']:.2f}x",
             f"{row['size_mb']:.2f} MB",
             f"{row['parameters']:,}",
@@ -48,25 +52,28 @@ def _summary(models: list[dict]) -> str:
         ]
         for row in models
     ]
-    heads = ["model", "accuracy", "macro-F1", "latency", f"against {first['name']}", "size"]
+    titles = [name.replace("_", " ") for name in names]
+    heads = ["model", *(f"{title}, dev" for title in titles)]
+    heads += [f"{title}, {report['split']}" for title in titles]
+    heads += ["latency (quartiles)", f"against {first['name']}", "size"]
     return _table([*heads, "parameters", "precision"], rows)
 
 
 def _speed(models: list[dict]) -> str:
+    heads = ["model", "threads", "batch", "length", "min ms", "p50 ms", "p95 ms", "max ms"]
     rows = [
         [
             model["name"],
             str(row["threads"]),
             str(row["batch"]),
             str(row["length"]),
-            f"{row['p50_ms']:.2f}",
-            f"{row['p95_ms']:.2f}",
+            *(f"{row[f'{name}_ms']:.2f}" for name in ("min", "p50", "p95", "max")),
             f"{row['texts_per_s']:,.0f}",
         ]
         for model in models
         for row in model["speed"]
     ]
-    return _table(["model", "threads", "batch", "length", "p50 ms", "p95 ms", "texts/s"], rows)
+    return _table([*heads, "texts/s"], rows)
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

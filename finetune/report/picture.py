@@ -1,15 +1,17 @@
-"""The picture of a report: accuracy against latency, the dot's area is the size."""
+"""The picture of a report: score against latency; the area of a dot is the size."""
 
 from pathlib import Path
 
 from data_pipeline.base.files import whole_file
 
 
-def scatter(rows: list[dict], path: Path, task: str) -> None:
-    """One dot a model; up and left is better."""
+def scatter(report: dict, path: Path) -> None:
+    """One dot a model of `report` (the content of report.json); up and left is better."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    rows, score = report["models"], report["score"]
+    title = score.replace("_", " ")
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -17,25 +19,25 @@ def scatter(rows: list[dict], path: Path, task: str) -> None:
     for index, row in enumerate(rows):
         axes.scatter(
             row["latency_ms"],
-            100 * row["accuracy"],
+            100 * row[score],
             s=60 + 900 * row["size_mb"] / largest,
             alpha=0.65,
             color=f"C{index % 10}",
             edgecolor="black",
             linewidth=0.6,
-            label=f"{row['name']}: {100 * row['accuracy']:.1f}%, {row['latency_ms']:.2f} ms, "
+            label=f"{row['name']}: {100 * row[score]:.1f}%, {row['latency_ms']:.2f} ms, "
             f"{row['size_mb']:.1f} MB",
         )
         axes.annotate(
             str(index + 1),
-            (row["latency_ms"], 100 * row["accuracy"]),
+            (row["latency_ms"], 100 * row[score]),
             ha="center",
             va="center",
             fontsize=9,
             fontweight="bold",
         )
     axes.set_xlabel("median latency of one text, ms (batch 1, real lengths)")
-    axes.set_ylabel(f"accuracy on {task}, %")
+    axes.set_ylabel(f"{title} on {report['task']} ({report['split']}), %")
     axes.set_title("Up and left is better; the area of a dot is the model's size")
     axes.grid(alpha=0.3)
     axes.margins(0.12)

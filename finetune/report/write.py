@@ -1,5 +1,6 @@
 """Measure every model on the same task, machine and engine; write JSON, a picture and a page."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.base.files import write_json
@@ -11,45 +12,82 @@ from finetune.recipes import ReportRecipe
 from finetune.report.measure import measure_speed
 from finetune.report.page import write_page
 from finetune.report.picture import scatter
-from finetune.settings import ReportSettings
-from finetune.tasks import open_task
-from finetune.training.batches import encode
-from finetune.training.scores import scores
+from finetune.tasks import Task, open_task
+from finetune.training.batches import Encoded
+from finetune.training.files import check_labels
+from finetune.training.kinds import encode_examples
 
 MODEL_FILES = ("model.onnx", "model.json", "model.pdiparams")
 
 
 def write_report(recipe: ReportRecipe, directory: Path) -> None:
-    """Write report.json, report.png and report.html into `directory`."""
-    examples = open_task(recipe.task).held_out()
-    rows = []
+    """Write report.json, report.png and report.html into `directory`.
+
+    Every model is scored on dev, by which models are chosen, and on the held-out split, which is
+    only shown.
+    """
+    task = open_task(recipe.task)
+    scored = {}
     with Progress("report", len(recipe.models), "model") as progress:
         for name, model in recipe.models.items():
-            rows.append(measure_model(name, Path(model), examples, recipe.report))
+            scored[name] = score_model(Path(model), task)
             progress.add(1, model=name)
+    speed = measure_speed(
+        {name: (Path(model), scored[name].data) for name, model in recipe.models.items()},
+        recipe.report,
+    )
+    rows = [
+        row_of(name, Path(model), scored[name], speed[name])
+        for name, model in recipe.models.items()
+    ]
     report = {
-        "task": recipe.task.name,
-        "examples": len(examples),
+        "task": task.name,
+        "split": task.held_out_split,
+        "examples": len(task.held_out()),
+        "score": next(iter(scored.values())).data.score_name(),
         "machine": machine("onnxruntime"),
         "latency_ms": "median of one text at its real length, "
         f"{recipe.report.threads[-1]} thread(s)",
         "models": rows,
     }
     write_json(directory / "report.json", report)
-    scatter(rows, directory / "report.png", recipe.task.name)
+    scatter(report, directory / "report.png")
     write_page(report, directory / "report.png", directory / "report.html")
 
 
-def measure_model(name: str, directory: Path, examples: list, settings: ReportSettings) -> dict:
-    """One row of the report."""
-    predictor = Predictor(directory, threads=settings.threads[-1])
-    data = encode(predictor.encoder, examples, predictor.max_length)
+@dataclass(frozen=True)
+class ScoredModel:
+    """Scores of a model on both splits, and the held-out examples in its vocabulary."""
+
+    held_out: dict[str, float]
+    dev: dict[str, float]
+    data: Encoded
+
+
+def score_model(directory: Path, task: Task) -> ScoredModel:
+    """Score a deployable directory; UserError when its labels are not the task's."""
+    predictor = Predictor(directory)
+    check_labels(predictor.labels, task.labels, directory)
+    data = {
+        split: encode_examples(task, predictor.encoder, task.split(split), predictor.max_length)
+        for split in {"dev", task.held_out_split}
+        if task.has(split)
+    }
+    scores = {split: part.scores(predictor.encoded_logits(part)) for split, part in data.items()}
+    held_out = task.held_out_split
+    return ScoredModel(scores[held_out], scores.get("dev", scores[held_out]), data[held_out])
+
+
+def row_of(name: str, directory: Path, scored: ScoredModel, speed: list[dict]) -> dict:
+    """One row of the report; the scores at its top are those on the held-out split."""
     deploy = read_deploy(directory)
-    speed = measure_speed(directory, data, settings)
+    latency = headline_latency(speed)
     return {
         "name": name,
-        **scores(predictor.encoded_logits(data), data.labels),
-        "latency_ms": headline_latency(speed)["p50_ms"],
+        **scored.held_out,
+        "dev": scored.dev,
+        "latency_ms": latency["p50_ms"],
+        "latency_spread_ms": [latency["p25_ms"], latency["p75_ms"]],
         "size_mb": round(model_bytes(directory) / 1e6, 3),
         "parameters": deploy["parameters"],
         "precision": deploy["precision"],
@@ -59,7 +97,7 @@ def measure_model(name: str, directory: Path, examples: list, settings: ReportSe
 
 
 def headline_latency(speed: list[dict]) -> dict:
-    """The figure that is compared: the smallest batch at real lengths with the most threads."""
+    """The row that is compared: the smallest batch at real lengths with the most threads."""
     real = [row for row in speed if row["length"] == "real"]
     return min(real, key=lambda row: (row["batch"], -row["threads"]))
 

@@ -22,6 +22,16 @@ def read_labels(directory: Path) -> list[str]:
     return labels
 
 
+def check_labels(labels: list[str], of_task: list[str], where: Path) -> None:
+    """UserError unless a model's labels are those of the task, in the same order."""
+    if labels != of_task:
+        raise UserError(
+            f"{where}: the model's {len(labels)} labels are not the task's {len(of_task)}: "
+            f"{', '.join(labels[:5])} against {', '.join(of_task[:5])}; a model fits the task that "
+            "it was fine-tuned on"
+        )
+
+
 def read_result(directory: Path) -> dict:
     """result.json of a classifier directory: task, scores, settings; {} when it has none."""
     path = Path(directory) / "result.json"

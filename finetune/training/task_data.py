@@ -8,6 +8,7 @@ from finetune.tasks import Task, open_task
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
+from finetune.training.files import check_labels
 from finetune.training.fit import Fitted
 from finetune.training.kinds import encode_examples
 
@@ -27,6 +28,7 @@ class TaskData:
         """The content of result.json of a classifier directory."""
         return {
             "task": self.task.name,
+            "split": self.task.held_out_split,
             **evaluate(model, self.test),
             "dev": fitted.best,
             "best_step": fitted.step,
@@ -55,7 +57,11 @@ def encode_task(settings: TaskSettings, vocab: Path, max_length: int | None) -> 
 def load_with_task(
     directory: Path, settings: TaskSettings
 ) -> tuple[classifier.Classifier, TaskData]:
-    """A fine-tuned classifier and the task that it was fine-tuned on, encoded as it was then."""
+    """A fine-tuned classifier and the task that it was fine-tuned on, encoded as it was then.
+
+    UserError when the classifier has other labels than the task.
+    """
     loaded = classifier.load(directory)
     data = encode_task(settings, loaded.vocab, loaded.result.get("max_length"))
+    check_labels(loaded.labels, data.task.labels, Path(directory))
     return loaded.model, data

@@ -11,6 +11,7 @@ from finetune.settings import DistillSettings, FitSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
+from finetune.training.files import check_labels
 from finetune.training.fit import fit
 from finetune.training.losses import class_weights, counted, soft_cross_entropy
 from finetune.training.task_data import TaskData, encode_task
@@ -40,11 +41,7 @@ def teacher_of(distill: DistillSettings, data: TaskData):
         raise UserError(
             f"{distill.teacher}: its vocab.txt is not the student's; both must read the same ids"
         )
-    if loaded.labels != data.task.labels:
-        raise UserError(
-            f"{distill.teacher}: its labels are {loaded.labels[:5]}, the task's "
-            f"{data.task.labels[:5]}"
-        )
+    check_labels(loaded.labels, data.task.labels, Path(distill.teacher))
     loaded.model.eval()
     return loaded.model
 

@@ -56,15 +56,19 @@ def test_every_form_is_a_row(finished, workshop):
         "student-int8",
         "student-width-0.75-int8",
     ]
+    assert (report["split"], report["score"]) == ("test", "accuracy")
     for row in report["models"]:
         assert 0.5 <= row["accuracy"] <= 1
+        assert 0.5 <= row["dev"]["accuracy"] <= 1
         assert row["latency_ms"] > 0
         assert row["size_mb"] > 0
         settings = [(one["threads"], one["batch"], one["length"]) for one in row["speed"]]
         assert sorted(settings, key=str) == sorted(
             [(t, b, n) for t in (1, 2) for b in (1, 32) for n in ("real", 32)], key=str
         )
-        assert all(one["p50_ms"] <= one["p95_ms"] for one in row["speed"])
+        assert all(
+            one["min_ms"] <= one["p50_ms"] <= one["p95_ms"] <= one["max_ms"] for one in row["speed"]
+        )
     sizes = {row["name"]: row["parameters"] for row in report["models"]}
     assert sizes["student-width-0.75"] < sizes["student"] == sizes["student-int8"]
 
@@ -73,6 +77,8 @@ def test_picture_and_page(finished, workshop):
     assert (workshop / "compressed" / "report.png").read_bytes().startswith(b"\x89PNG")
     page = (workshop / "compressed" / "report.html").read_text()
     assert "data:image/png;base64," in page
+    assert "accuracy, dev" in page
+    assert "accuracy, test" in page
     assert "http" not in page  # nothing is fetched
     assert "student-width-0.75-int8" in page
 
@@ -93,12 +99,18 @@ def test_a_changed_setting_redoes_what_depends_on_it(finished, capsys):
     assert {line.split(":")[0] for line in lines if "written in" in line} == {"quantise", "report"}
 
 
+def choose(rows, score, allowed_loss):
+    return compress.choose(rows, score, ChooseSettings(allowed_loss=allowed_loss))
+
+
 def test_the_choice_is_the_fastest_within_the_allowed_loss():
-    def row(name, accuracy, latency):
+    def row(name, accuracy, latency, test_accuracy=0.5):
         return {
             "name": name,
-            "accuracy": accuracy,
+            "accuracy": test_accuracy,
+            "dev": {"accuracy": accuracy, "macro_f1": 1 - accuracy},
             "latency_ms": latency,
+            "latency_spread_ms": [latency - 0.1, latency + 0.1],
             "size_mb": 1.0,
             "directory": name,
         }
@@ -107,12 +119,16 @@ def test_the_choice_is_the_fastest_within_the_allowed_loss():
         row("teacher", 0.95, 0.1),
         row("student", 0.90, 4.0),
         row("student-width-0.75", 0.895, 3.0),
-        row("student-int8", 0.893, 2.0),
-        row("student-width-0.75-int8", 0.85, 1.0),
+        row("student-int8", 0.893, 2.0, test_accuracy=0.1),
+        row("student-width-0.75-int8", 0.85, 1.0, test_accuracy=0.99),
     ]
-    assert compress.choose(rows, ChooseSettings(allowed_loss=1.0))["name"] == "student-int8"
-    assert compress.choose(rows, ChooseSettings(allowed_loss=0.0))["name"] == "student"
-    assert "-5.00 points" in compress.choose(rows, ChooseSettings(allowed_loss=5.0))["why"]
+    assert choose(rows, "accuracy", 1.0)["name"] == "student-int8"
+    assert choose(rows, "accuracy", 0.0)["name"] == "student"
+    assert "-5.00 points" in choose(rows, "accuracy", 5.0)["why"]
+    by_f1 = choose(rows, "macro_f1", 0.0)
+    assert by_f1["name"] == "student-width-0.75-int8"
+    rows[3]["latency_ms"], rows[3]["latency_spread_ms"] = 1.05, [1.0, 1.2]
+    assert "not clearly faster than student-int8" in choose(rows, "accuracy", 5.0)["why"]
 
 
 @pytest.mark.parametrize(

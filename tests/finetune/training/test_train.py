@@ -163,7 +163,7 @@ def test_an_encoder_that_is_not_there_is_told_how_to_get(tmp_path, task):
     ("name", "content", "message"),
     [
         ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", r"vocab\.txt is not the student's"),
-        ("labels.json", '["a", "b"]', r"its labels are \['a', 'b'\]"),
+        ("labels.json", '["a", "b"]', "labels are not the task's 2: a, b against money, weather"),
     ],
 )
 def test_a_teacher_must_read_and_say_the_same(
