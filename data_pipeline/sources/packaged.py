@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.sources.held_out import HeldOut
 
 SPLITS = ("train", "dev", "test")
 NAMES = ("inews", "reviews", "people_daily")
@@ -16,15 +17,31 @@ WORD = re.compile(r"(\S+?)/([A-Za-z]{1,3})(?=\s|$)")  # `word/tag`; a word may h
 
 
 def texts(name: str) -> Iterator[str]:
-    """Documents of corpus `name` for pre-training; held-out splits are left out."""
+    """Documents of corpus `name` for pre-training: its train split, without near copies of what
+    any of the three corpora holds out."""
     if name == "inews":
         titles, bodies, _ = inews("train")
         for title, body in zip(titles, bodies, strict=True):
-            yield f"{title}\n{body}"
-    elif name == "reviews":
-        yield from reviews("train")[0]
+            if not _is_held_out(title) and not _is_held_out(body):
+                yield f"{title}\n{body}"
     else:
-        yield from people_daily()
+        documents = reviews("train")[0] if name == "reviews" else people_daily("train")
+        yield from (text for text in documents if not _is_held_out(text))
+
+
+@lru_cache(maxsize=1)
+def held_out() -> HeldOut:
+    """The dev and test splits of all three corpora."""
+    found: list[str] = []
+    for split in ("dev", "test"):
+        titles, bodies, _ = inews(split)
+        found += [*titles, *bodies, *reviews(split)[0], *people_daily(split)]
+    return HeldOut(found)
+
+
+@lru_cache(maxsize=2**16)  # planning and every piece read the same texts
+def _is_held_out(text: str) -> bool:
+    return held_out().has_near_copy_of(text)
 
 
 @lru_cache(maxsize=3)

@@ -146,10 +146,11 @@ def test_long_documents_go_on_as_another_one():
 
 def test_packaged_corpora_hold_back_what_is_tested_on():
     titles = {title for split in ("dev", "test") for title in packaged.inews(split)[0]}
-    train = set(packaged.inews("train")[0])
+    train = packaged.inews("train")[0]
     texts = everything(Source(packaged="inews"), 4 << 20)
-    assert [text.partition("\n")[0] for text in texts] == packaged.inews("train")[0]
-    assert len(titles - train) > 1000
+    read = [text.partition("\n")[0] for text in texts]
+    assert not set(read) & titles and len(titles & set(train)) > 50  # copies lie in the train split
+    assert 0.9 * len(train) < len(read) < len(train) and set(read) <= set(train)
 
 
 OWN = """
