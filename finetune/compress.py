@@ -187,7 +187,7 @@ def _log_predictions(texts: list[str], directory: Path) -> None:
     if not texts:
         return
     for text, prediction in zip(texts, Predictor(directory).predict(texts), strict=True):
-        _log(f"  {prediction.label} ({prediction.probability:.2f})  {text}")
+        _log(f"  {prediction}\t{text}")
 
 
 def _log(text: str) -> None:

@@ -2,6 +2,13 @@
 
 from paddle import nn
 
+from finetune.training.classifier import Classifier
+
+
+def deployed_form(model: Classifier) -> nn.Layer:
+    """The layer to export: the same logits, with as little to compute as its kind allows."""
+    return DeployedClassifier(model) if model.kind == "classification" else model
+
 
 class DeployedClassifier(nn.Layer):
     """A classifier whose last layer is computed for [CLS] only.

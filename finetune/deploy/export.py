@@ -18,14 +18,14 @@ def export_classifier(recipe: ExportRecipe, directory: Path) -> None:
 
     UserError when its logits differ from the classifier's by more than `recipe.check_tolerance`.
     """
-    from finetune.deploy.deployed import DeployedClassifier
+    from finetune.deploy.deployed import deployed_form
     from finetune.training import classifier
     from pretrain.encoders.student import parameters
 
     loaded = classifier.load(recipe.classifier)
     form = FORMATS[recipe.format]
     with tempfile.TemporaryDirectory() as static:
-        save_static(DeployedClassifier(loaded.model), Path(static))
+        save_static(deployed_form(loaded.model), Path(static))
         form.write(Path(static), directory)
     shutil.copyfile(loaded.vocab, directory / "vocab.txt")
     scales = Path(recipe.classifier) / ACTIVATION_SCALES  # of quantisation-aware training
@@ -34,6 +34,7 @@ def export_classifier(recipe: ExportRecipe, directory: Path) -> None:
     write_json(directory / "labels.json", loaded.labels)
     deploy = {
         "backend": form.backend,
+        "kind": loaded.model.kind,
         "precision": "fp32",
         "max_length": loaded.result.get("max_length", 128),
         "parameters": parameters(loaded.model),

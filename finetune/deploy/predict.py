@@ -8,8 +8,11 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 from finetune.deploy.backends import open_backend, read_deploy
 from finetune.tasks import Example
-from finetune.training.batches import Encoded, encode, sorted_by_length
-from finetune.training.files import read_labels, read_result
+from finetune.training.batches import Encoded, sorted_by_length
+from finetune.training.files import kind_of, read_labels, read_result
+from finetune.training.kinds import KINDS
+from finetune.training.token_data import EncodedTokens
+from pretrain.encoders.config import read_config
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,39 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]
 
+    def __str__(self) -> str:
+        """`label<tab>probability`."""
+        return f"{self.label}\t{self.probability:.4f}"
+
+
+@dataclass(frozen=True)
+class Entity:
+    """What was found in a text: `text[start:end]` is a `label`."""
+
+    text: str
+    label: str
+    start: int
+    end: int
+    probability: float
+    """Mean over the entity's tokens of the probability of the predicted label."""
+
+
+@dataclass(frozen=True)
+class Entities:
+    """The entities of one text, in order."""
+
+    entities: list[Entity]
+
+    def __str__(self) -> str:
+        """`LABEL:text[start:end]` of each, joined by blanks."""
+        return " ".join(f"{e.label}:{e.text}[{e.start}:{e.end}]" for e in self.entities)
+
 
 class Predictor:
-    """A deployable (or classifier) directory, ready to classify text.
+    """A deployable (or classifier) directory, ready to classify text, or to find entities in it.
 
-    `threads` are those of one call. Texts are batched by length, so that little is padded.
+    `kind` is that of the model's task. `threads` are those of one call. Texts are batched by
+    length, so that little is padded.
     """
 
     def __init__(self, directory: Path | str, threads: int = 2, batch_size: int = 32):
@@ -35,28 +66,43 @@ class Predictor:
             raise UserError(f"{directory}: no such model directory")
         self.backend = open_backend(self.directory, threads)
         self.labels = read_labels(self.directory)
-        self.max_length = _max_length(self.directory)
+        self.kind, self.max_length = _kind_and_length(self.directory)
         self.encoder = WordPieceEncoder(self.directory / "vocab.txt")
         self.batch_size = batch_size
 
-    def predict(self, texts: list[str], pairs: list[str] | None = None) -> list[Prediction]:
-        """One prediction a text, in order; UserError for an empty text."""
-        return [self._prediction(row) for row in softmax(self.logits(texts, pairs))]
+    def predict(
+        self, texts: list[str], pairs: list[str] | None = None
+    ) -> list[Prediction] | list[Entities]:
+        """One prediction a text, in order; UserError for an empty text.
+
+        Of a model for tokens: the entities of each text, whatever its length.
+        """
+        data = self.encode(texts, pairs)
+        logits = self.encoded_logits(data)
+        if isinstance(data, EncodedTokens):
+            return self._entities(texts, data, logits)
+        return [self._prediction(row) for row in softmax(logits)]
 
     def logits(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
-        """float32 [n, classes]; UserError for an empty text."""
+        """float32 [n, classes] (tokens: see `encoded_logits`); UserError for an empty text."""
+        return self.encoded_logits(self.encode(texts, pairs))
+
+    def encode(self, texts: list[str], pairs: list[str] | None = None) -> Encoded:
+        """Texts (or pairs) as the model's ids; UserError for an empty text."""
         for number, text in enumerate(texts, 1):
             if not text or not text.strip():
                 raise UserError(f"text {number} is empty")
         if pairs is not None and len(pairs) != len(texts):
             raise UserError(f"{len(texts)} texts but {len(pairs)} pairs")
+        if pairs is not None and self.kind == "tokens":
+            raise UserError(f"{self.directory}: finds entities in single texts, not in pairs")
         examples = [
             Example(text, pair)
             for text, pair in zip(texts, pairs or [None] * len(texts), strict=True)
         ]
-        return self.encoded_logits(encode(self.encoder, examples, self.max_length))
+        return KINDS[self.kind].encode(self.encoder, examples, self.max_length, self.labels)
 
-    def encoded_logits(self, data: Encoded):
+    def encoded_logits(self, data: Encoded) -> np.ndarray | list[np.ndarray]:
         """Logits of encoded examples, as `data.collect` shapes them."""
         results: list = [None] * len(data)
         for rows in sorted_by_length(data.lengths, self.batch_size):
@@ -73,6 +119,27 @@ class Predictor:
         }
         return Prediction(self.labels[best], named[self.labels[best]], named)
 
+    def _entities(
+        self, texts: list[str], data: EncodedTokens, logits: list[np.ndarray]
+    ) -> list[Entities]:
+        found: list[list[Entity]] = [[] for _ in texts]
+        for row, values in enumerate(logits):
+            number, best = data.examples[row], values.argmax(-1)
+            highest = softmax(values).max(-1)
+            starts = data.places[row][:, 0]
+            for span in data.spans(row, best):
+                inside = (starts >= span.start) & (starts < span.end)
+                found[number].append(
+                    Entity(
+                        texts[number][span.start : span.end],
+                        span.label,
+                        span.start,
+                        span.end,
+                        round(float(highest[inside].mean()), 6),
+                    )
+                )
+        return [Entities(entities) for entities in found]
+
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Over the last axis."""
@@ -80,7 +147,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
-def _max_length(directory: Path) -> int:
+def _kind_and_length(directory: Path) -> tuple[str, int]:
+    """The kind of task and the longest input, from deploy.json or from a classifier's files."""
     if (directory / "deploy.json").exists():
-        return int(read_deploy(directory)["max_length"])
-    return int(read_result(directory).get("max_length", 128))
+        deploy = read_deploy(directory)
+        return deploy.get("kind", "classification"), int(deploy["max_length"])
+    kind = kind_of(read_config(directory))
+    return kind, int(read_result(directory).get("max_length", 128))

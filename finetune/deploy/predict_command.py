@@ -9,7 +9,7 @@ from data_pipeline.base.errors import UserError
 
 
 def predict_texts(arguments) -> int:
-    """Classify the arguments' texts, or the lines of a file or of stdin."""
+    """Classify, or find entities in, the arguments' texts or the lines of a file or of stdin."""
     from finetune.deploy.predict import Predictor
 
     lines = arguments.texts or _lines(arguments.input)
@@ -26,7 +26,7 @@ def predict_texts(arguments) -> int:
         print(json.dumps({"predictions": rows}, ensure_ascii=False))
     else:
         for line, prediction in zip(lines, predictions, strict=True):
-            print(f"{prediction.label}\t{prediction.probability:.4f}\t{line}")
+            print(f"{prediction}\t{line}")
     return 0
 
 

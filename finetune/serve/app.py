@@ -32,10 +32,26 @@ class Labelled(BaseModel):
     probabilities: dict[str, float]
 
 
+class FoundEntity(BaseModel):
+    """`text[start:end]` of the request's text is a `label`."""
+
+    text: str
+    label: str
+    start: int
+    end: int
+    probability: float
+
+
+class FoundEntities(BaseModel):
+    """The answer of a model for tokens."""
+
+    entities: list[FoundEntity]
+
+
 class Answers(BaseModel):
     """One answer a text, in order."""
 
-    predictions: list[Labelled]
+    predictions: list[Labelled] | list[FoundEntities]
 
 
 class Problem(BaseModel):

@@ -82,13 +82,14 @@ def words_of_line(line: Tagged) -> list[Span]:
 
 def sentences(text: str, spans: Iterable[Span]) -> list[Example]:
     """A line as examples of one sentence each; a span that a cut goes through is left out."""
-    from data_pipeline.text import clean
+    from data_pipeline.text.rules import fold_width
+    from data_pipeline.text.sentences import split_long, split_sentences
 
-    text, _ = clean.width(text)
+    text, _ = fold_width(text)
     examples, start = [], 0
     spans = list(spans)
-    for sentence in clean.sentences(text):
-        for part in clean.shortened(sentence, LONGEST_SENTENCE):
+    for sentence in split_sentences(text):
+        for part in split_long(sentence, LONGEST_SENTENCE):
             end = start + len(part)
             inside = tuple(
                 Span(span.start - start, span.end - start, span.label)

@@ -156,12 +156,12 @@ def part_of(encoder, text: str) -> Part:
 
 def pieces(text: str, longest: int) -> list[str]:
     """Cuts `text` into pieces of at most `longest` characters, after sentences where possible."""
-    from data_pipeline.text.clean import sentences, shortened
+    from data_pipeline.text.sentences import split_long, split_sentences
 
     found = [""]
     for line in text.splitlines(keepends=True):
         body = line.rstrip("\n")
-        cut = [part for sentence in sentences(body) for part in shortened(sentence, longest)]
+        cut = [part for sentence in split_sentences(body) for part in split_long(sentence, longest)]
         for part in [*cut, line[len(body) :]]:
             if len(found[-1]) + len(part) > longest:
                 found.append("")

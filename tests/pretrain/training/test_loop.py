@@ -100,9 +100,7 @@ def test_float16_overflows_halve_the_scale_and_are_skipped(fit, overflow, monkey
     assert all(np.isfinite(w).all() for w in weights_of(objective).values())
 
 
-def test_states_that_overflow_are_skipped_and_halve_the_scale(
-    fit, monkeypatch, tmp_path
-):
+def test_states_that_overflow_are_skipped_and_halve_the_scale(fit, monkeypatch, tmp_path):
     """The student's Q, K and V overflow as a float16 product does; nothing on the way hides it."""
     monkeypatch.setattr(optimize, "effective_dtype", lambda precision: precision.dtype)
     monkeypatch.setattr(optimize, "autocast", lambda precision: contextlib.nullcontext())
