@@ -7,6 +7,7 @@ import paddle
 from benchmarks.encoder_sizes import GROUP, HEADS, encoder_fields
 from benchmarks.step_batches import grouped
 from data_pipeline.base.recipes import check
+from data_pipeline.loading.order import World
 from pretrain.encoders import linear
 from pretrain.encoders import teacher_engine as engine
 from pretrain.encoders.load import build_encoder
@@ -62,7 +63,9 @@ class OurStep:
         objective.train()
         linear.replace_linears(objective)
         adam = optimize.build_optimizer(objective, self.recipe.optimizer)
-        self.trainer = Trainer(self.recipe, objective, objective, adam, adam._parameter_list, 0, 1)
+        self.trainer = Trainer(
+            self.recipe, objective, objective, adam, adam._parameter_list, World()
+        )
         self.timer, self.count = StepTimer(), 0
         self.cells = self.tokens = self.flops = 0
         self.shapes: list[tuple[int, int]] = []
@@ -127,7 +130,7 @@ class OurStep:
     def engine_error(self) -> float:
         """KL of the engine's relations from the exact ones, on the last batch."""
         layer = self.sizes["teacher_layer"]
-        ids, mask = self.last.input_ids, self.last.attention_mask
+        ids, mask = map(paddle.to_tensor, (self.last.input_ids, self.last.attention_mask))
         exact = engine.open_engine("dynamic", self.teacher, layer, False)(ids, mask)
         found = self.trainer.objective.teacher(ids, mask)
         return relation_error(exact, found, mask, HEADS, GROUP, relation_weights(0.0, 1.0))

@@ -162,9 +162,7 @@ def prepared(world, shards: Path):
     model, optimizer = parallel.wrap(objective, adam, world)
     settings = OrderSettings(relation_group_size=GROUP, global_batch_size=GLOBAL_BATCH)
     loader = Loader(shards, settings, world, workers=1)
-    trainer = Trainer(
-        recipe, objective, model, optimizer, adam._parameter_list, world.rank, world.size
-    )
+    trainer = Trainer(recipe, objective, model, optimizer, adam._parameter_list, world)
     return trainer, iter(loader)
 
 

@@ -56,10 +56,11 @@ def main(
 def train(recipe: TrainingRecipe, build: Build, finish: Finish | None = None) -> int:
     """Join the other ranks, build the objective and train it; the exit code."""
     from data_pipeline.shards.format import Manifest
-    from pretrain.training import parallel
+    from pretrain.training import parallel, precision
     from pretrain.training.loop import fit
 
     world = parallel.join(recipe.optimizer.sharded)
+    precision.configure(recipe.precision)
     manifest = Manifest.read(recipe.data.shards)
     code = fit(build(recipe, manifest, world), recipe, manifest, world, finish)
     parallel.leave(world)

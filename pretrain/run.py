@@ -21,6 +21,7 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
     from pretrain.encoders.teacher_engine import open_engine
     from pretrain.objectives.distill import Distillation
     from pretrain.training import flops
+    from pretrain.training.precision import effective_dtype
 
     seed_everything(recipe.seed)
     teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
@@ -28,7 +29,8 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
     with_hidden = recipe.relations.hidden > 0
     student = build_student(recipe.student, manifest, teacher, with_hidden)
     freeze_unreached(student, recipe.student.layer, with_hidden)
-    engine = open_engine(recipe.teacher.engine, teacher, recipe.teacher.layer, with_hidden)
+    dtype = effective_dtype(recipe.precision)
+    engine = open_engine(recipe.teacher.engine, teacher, recipe.teacher.layer, with_hidden, dtype)
     shapes = [flops.Shape.of(encoder.config) for encoder in (teacher, student)]
     layers = recipe.teacher.layer, recipe.student.layer
     constants = {}
@@ -49,6 +51,8 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
 
 def engine_error(recipe: DistillRecipe, teacher, engine) -> float:
     """`relation_error` of an engine, on the first relation group of the shards."""
+    import paddle
+
     from data_pipeline.loading.loader import Loader
     from data_pipeline.loading.order import OrderSettings
     from pretrain.encoders.teacher_engine import open_engine
@@ -57,7 +61,7 @@ def engine_error(recipe: DistillRecipe, teacher, engine) -> float:
     size, relations = recipe.batch.relation_group_size, recipe.relations
     settings = OrderSettings(relation_group_size=size, global_batch_size=size)
     batch = next(iter(Loader(recipe.data.shards, settings, workers=0)))[0]
-    inputs = batch.input_ids, batch.attention_mask
+    inputs = [paddle.to_tensor(array) for array in (batch.input_ids, batch.attention_mask)]
     exact_engine = open_engine("dynamic", teacher, recipe.teacher.layer, relations.hidden > 0)
     exact, approximate = exact_engine(*inputs), engine(*inputs)
     return relation_error(

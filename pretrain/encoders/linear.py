@@ -8,6 +8,8 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
+from pretrain.encoders import device
+
 
 class Linear(nn.Layer):
     """x @ weight + bias, sharing the parameters of an `nn.Linear`, under the same names."""
@@ -51,7 +53,7 @@ def replace_linears(model: nn.Layer) -> None:
 
     Parameters, their names and the state dict do not change.
     """
-    if paddle.get_device() != "cpu":
+    if device.on_gpu():
         return
     for parent in model.sublayers(include_self=True):
         for name, child in list(parent.named_children()):

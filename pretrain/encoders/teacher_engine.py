@@ -1,6 +1,6 @@
 """How the frozen teacher is run: by the training framework, or by something faster.
 
-An engine is a function of (input_ids, attention_mask), int64 numpy arrays [B, L], that returns the
+An engine is a function of (input_ids, attention_mask), int64 tensors [B, L], that returns the
 teacher's Q, K, V and, where asked for, output hidden states of one layer, [B, L, hidden size].
 Each kind is one function, `(teacher, layer, with_hidden) -> engine`, and one entry in ENGINES.
 Paddle is imported when one is opened, so that recipes can be checked against ENGINES without it.
@@ -17,12 +17,20 @@ from data_pipeline.base.functions import load_function
 if TYPE_CHECKING:
     from paddle import Tensor, nn
 
-Engine = Callable[[np.ndarray, np.ndarray], "list[Tensor]"]
+Engine = Callable[["Tensor", "Tensor"], "list[Tensor]"]
 
 
-def open_engine(kind: str, teacher: "nn.Layer", layer: int, with_hidden: bool) -> Engine:
-    """Freeze `teacher` and make it ready to run; `kind` is `settings.Teacher.engine`."""
+def open_engine(
+    kind: str, teacher: "nn.Layer", layer: int, with_hidden: bool, dtype: str = "float32"
+) -> Engine:
+    """Freeze `teacher` and make it ready to run; `kind` is `settings.Teacher.engine`.
+
+    dtype: format of its weights from now on. They are frozen, so a half-precision run converts them
+    once, not in every step.
+    """
     teacher.eval()
+    if dtype != "float32":
+        teacher.to(dtype=dtype)
     for parameter in teacher.parameters():
         parameter.stop_gradient = True
     open_kind = ENGINES[kind] if kind in ENGINES else load_function(kind)
@@ -85,8 +93,8 @@ def _without_gradients(states: "nn.Layer") -> Engine:
     import paddle
 
     @paddle.no_grad()
-    def compute(input_ids: np.ndarray, mask: np.ndarray) -> "list[Tensor]":
-        return list(states(paddle.to_tensor(input_ids), paddle.to_tensor(mask)))
+    def compute(input_ids: "Tensor", mask: "Tensor") -> "list[Tensor]":
+        return list(states(input_ids, mask))
 
     return compute
 
@@ -95,8 +103,15 @@ def _onnx_session(teacher: "nn.Layer", layer: int, with_hidden: bool, int8: bool
     import onnxruntime
     import paddle
 
+    from data_pipeline.base.errors import UserError
+    from pretrain.encoders import device
     from pretrain.encoders.onnx_encoder import build
 
+    if device.on_gpu():
+        raise UserError(
+            "teacher.engine: onnx and onnx_int8 run the teacher on the CPU, which would slow a GPU "
+            "down; use dynamic or static"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
     # Its threads would spin while Paddle's compute, on the same cores.
@@ -108,9 +123,9 @@ def _onnx_session(teacher: "nn.Layer", layer: int, with_hidden: bool, int8: bool
     embeddings = teacher.embeddings  # not the rest: the memory of its weights can be freed
 
     @paddle.no_grad()
-    def compute(input_ids: np.ndarray, mask: np.ndarray) -> "list[Tensor]":
-        embedded = embeddings(input_ids=paddle.to_tensor(input_ids)).numpy()
-        feed = {"embedded": embedded, "mask": mask.astype(np.int32)}
+    def compute(input_ids: "Tensor", mask: "Tensor") -> "list[Tensor]":
+        embedded = embeddings(input_ids=input_ids).numpy()
+        feed = {"embedded": embedded, "mask": mask.numpy().astype(np.int32)}
         return [paddle.to_tensor(array) for array in session.run(None, feed)]
 
     compute.constants = constants  # the session reads them in place: they live as long as it

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import paddle
 from paddle import Tensor, nn
 
 from data_pipeline.loading.loader import Batch
@@ -27,6 +26,8 @@ class Distillation(nn.Layer):
         constants: numbers that every record of the run repeats.
     """
 
+    weighted = False  # all relation groups count alike, and micro-batches have as many each
+
     def __init__(
         self,
         student: nn.Layer,
@@ -42,10 +43,13 @@ class Distillation(nn.Layer):
         self.relations, self.group_size = relations, group_size
         self.cost, self.constants = cost, dict(constants or {})
 
-    def prepare(self, batch: Batch, random: np.random.Generator) -> list[Tensor]:
-        """Run the teacher: [input_ids, attention_mask, its Q, K, V (and H)]. `random` is unused."""
-        states = self.teacher(batch.input_ids, batch.attention_mask)
-        return [paddle.to_tensor(batch.input_ids), paddle.to_tensor(batch.attention_mask), *states]
+    def sample(self, batch: Batch, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
+        """([input_ids, attention_mask], 1); `random` is unused."""
+        return [batch.input_ids, batch.attention_mask], 1
+
+    def targets(self, input_ids: Tensor, mask: Tensor) -> list[Tensor]:
+        """The teacher's Q, K, V (and H)."""
+        return self.teacher(input_ids, mask)
 
     def forward(
         self, input_ids: Tensor, mask: Tensor, *teacher_states: Tensor

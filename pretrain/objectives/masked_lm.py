@@ -19,6 +19,8 @@ class MaskedLM(nn.Layer):
     Only the hidden tokens go through the head: the decoder is the widest product of all.
     """
 
+    weighted = True  # the loss of a step is the mean over its hidden tokens
+
     def __init__(
         self,
         encoder: nn.Layer,
@@ -36,8 +38,9 @@ class MaskedLM(nn.Layer):
         self.manifest, self.masking = manifest, masking
         self.cost, self.constants = cost, dict(constants or {})
 
-    def prepare(self, batch: Batch, random: np.random.Generator) -> list[Tensor]:
-        """[input_ids, attention_mask, positions of the hidden tokens in the flat batch, labels]."""
+    def sample(self, batch: Batch, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
+        """([input_ids, attention_mask, positions of the hidden tokens in the flat batch, labels],
+        number of hidden tokens)."""
         seen, labels = mask_whole_words(
             batch.input_ids,
             batch.word_start,
@@ -49,8 +52,12 @@ class MaskedLM(nn.Layer):
         positions = np.flatnonzero(labels != IGNORED)
         if len(positions) == 0:  # a batch of very few words: predict its first token, unmasked
             positions, labels = np.array([0]), batch.input_ids
-        arrays = (seen, batch.attention_mask, positions, labels.ravel()[positions])
-        return [paddle.to_tensor(array) for array in arrays]
+        arrays = [seen, batch.attention_mask, positions, labels.ravel()[positions]]
+        return arrays, len(positions)
+
+    def targets(self, *inputs: Tensor) -> list[Tensor]:
+        """Nothing: the labels are inputs."""
+        return []
 
     def forward(
         self, input_ids: Tensor, mask: Tensor, positions: Tensor, labels: Tensor

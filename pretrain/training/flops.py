@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-CEILING_ROWS, CEILING_REPEATS = 2048, 7
+CEILING_ROWS, CEILING_GPU, CEILING_REPEATS = 2048, 8192, 7
 Cost = Callable[[int, int], int]  # operations of a batch of so many tokens, padded to a length
 
 
@@ -53,24 +53,25 @@ def masked_lm(
 
 
 def matmul_ceiling(width: int) -> float:
-    """FLOP/s of a feed-forward's product [2048, width] x [width, 4 width], the best of some, in
-    the precision of the surrounding autocast."""
+    """FLOP/s of a matrix product, the best of some, in the precision of the surrounding autocast.
+
+    On a CPU, that of a feed-forward, [2048, width] x [width, 4 width]. On a GPU, a product large
+    enough to fill it, [8192, 8192] x [8192, 8192].
+    """
     import paddle
 
-    x, w = paddle.randn([CEILING_ROWS, width]), paddle.randn([width, 4 * width])
+    from pretrain.encoders import device
+
+    rows, inner, columns = CEILING_ROWS, width, 4 * width
+    if device.on_gpu():
+        rows = inner = columns = CEILING_GPU
+    x, w = paddle.randn([rows, inner]), paddle.randn([inner, columns])
     paddle.matmul(x, w)
     seconds = []
     for _ in range(CEILING_REPEATS):
-        _synchronise()
+        device.synchronise()
         began = time.perf_counter()
         paddle.matmul(x, w)
-        _synchronise()
+        device.synchronise()
         seconds.append(time.perf_counter() - began)
-    return 2 * CEILING_ROWS * width * 4 * width / min(seconds)
-
-
-def _synchronise() -> None:
-    import paddle
-
-    if paddle.is_compiled_with_cuda():
-        paddle.device.synchronize()
+    return 2 * rows * inner * columns / min(seconds)

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from paddle import nn
@@ -15,14 +15,20 @@ from data_pipeline.loading import order
 from data_pipeline.loading.loader import Loader
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from pretrain.encoders import linear
-from pretrain.training import flops, parallel, resume
+from pretrain.training import flops, parallel, precision, resume
 from pretrain.training import optimizer as optimize
 from pretrain.training.finished import FINISHED
 from pretrain.training.hang import HangWatch
 from pretrain.training.metrics import LogContext, MetricsLog
 from pretrain.training.resume import TrainState
 from pretrain.training.settings import TrainingRecipe
-from pretrain.training.step import Trainer, train_step
+from pretrain.training.step import (
+    ReadyStep,
+    Trainer,
+    forward_backward,
+    prepare_step,
+    update,
+)
 
 SAVED_AND_STOPPED = 75  # EX_TEMPFAIL: stopped by SIGTERM after saving; start again to go on
 NOT_FINITE = 76  # too many steps in a row had a non-finite gradient
@@ -41,33 +47,33 @@ def fit(
     """
     with resume.lock(recipe.output_dir) if world.rank == 0 else contextlib.nullcontext():
         session = open_session(objective, recipe, manifest, world)
-        state, loader = session.state, session.loader
+        state = session.state
         with (
-            contextlib.closing(iter(loader)) as steps,
+            contextlib.closing(iter(session.loader)) as steps,
             session.log as log,
             session.watch as watch,
             StopRequest() as stop,
         ):
-            code = reason_to_end(recipe, state, asked=False)  # killed right after its last step?
+            code = reason_to_end(recipe, state, stop=False)  # killed right after its last step?
+            following = fetch(session, steps, state.step, log) if code is None else None
             while code is None:
                 watch.touch()
-                with log.timer.part("data"):
-                    batches = next(steps)
-                rate = optimize.learning_rate(recipe.optimizer, state.updates)
-                result = train_step(
-                    session.trainer, batches, state.step, rate, state.scale.value, log.timer
-                )
-                state = state.after(result.finite, loader.state)
-                log.add(result, batches, rate, state)
+                ready, position = following
+                rate, scale = optimize.learning_rate(recipe.optimizer, state.updates), state.scale
+                terms = forward_backward(session.trainer, ready, scale.value, log.timer)
+                # The next teacher pass is queued before `update` waits for the device.
+                if state.step + 1 < recipe.optimizer.total_steps:
+                    following = fetch(session, steps, state.step + 1, log)
+                result = update(session.trainer, terms, rate, scale.value, log.timer, stop.asked)
+                state = state.after(result.finite, position)
+                log.add(result, ready.batches, rate, state)
                 # One rank may be told to stop without the others: all end after the same step.
-                code = reason_to_end(recipe, state, parallel.any_rank(stop.asked, world))
+                code = reason_to_end(recipe, state, result.stop)
                 due = code is not None or state.step % recipe.checkpoint.every_steps == 0
                 if due and code != NOT_FINITE:
                     log.flush(state)
                     resume.save(objective, session.adam, recipe, manifest, world, state)
-            parallel.barrier(
-                world
-            )  # the launcher ends all ranks when one ends, and some still save
+            parallel.barrier(world)  # the launcher ends all when one ends; some may still save
         if code == 0 and world.rank == 0 and finish:
             finish(objective, recipe)
     return report_end(code, recipe, world, state)
@@ -95,13 +101,13 @@ def open_session(
     trained = adam._parameter_list  # all; sharded, this rank's optimiser is left with some
     model, optimizer = parallel.wrap(objective, adam, world, recipe.optimizer.sharded)
     state = resume.restore(objective, adam, recipe, manifest, world)
-    trainer = Trainer(recipe, objective, model, optimizer, trained, world.rank, world.size)
+    trainer = Trainer(recipe, objective, model, optimizer, trained, world)
     loader = open_loader(recipe, world, state.order)
     if world.rank == 0:
         prepare_directory(recipe, world, manifest, loader)
     watch = HangWatch(recipe.safety.hang_seconds, world.rank, parallel.neighbours(world))
     parallel.barrier(world)  # all ranks measure at once, as they will compute
-    with optimize.autocast(recipe.precision):
+    with precision.autocast(recipe.precision):
         ceiling = flops.matmul_ceiling(objective.encoder.config.hidden_size)
     reduce_seconds = parallel.all_reduce_seconds(trained, world)
     context = LogContext(objective.cost, ceiling, reduce_seconds, objective.constants)
@@ -109,13 +115,22 @@ def open_session(
     return Session(trainer, adam, state, loader, log, watch)
 
 
-def reason_to_end(recipe: TrainingRecipe, state: TrainState, asked: bool) -> int | None:
+def fetch(
+    session: Session, steps: Iterator, step: int, log: MetricsLog
+) -> tuple[ReadyStep, order.State]:
+    """(the inputs of step number `step`, the position in the data after it)."""
+    with log.timer.part("data", on_host=True):
+        batches = next(steps)
+    return prepare_step(session.trainer, batches, step, log.timer), session.loader.state
+
+
+def reason_to_end(recipe: TrainingRecipe, state: TrainState, stop: bool) -> int | None:
     """The exit code, or None to go on."""
     if state.skipped_in_a_row >= recipe.safety.max_skipped_steps:
         return NOT_FINITE
     if state.step >= recipe.optimizer.total_steps:
         return 0
-    return SAVED_AND_STOPPED if asked else None
+    return SAVED_AND_STOPPED if stop else None
 
 
 class StopRequest:
@@ -165,7 +180,7 @@ def prepare_directory(
     shutil.copyfile(recipe.data.shards / VOCABULARY, recipe.output_dir / VOCABULARY)
     micro = recipe.batch.groups_per_micro_batch * recipe.batch.relation_group_size
     share = recipe.batch.global_batch_size // world.size
-    dtype = optimize.effective_dtype(recipe.precision)
+    dtype = precision.effective_dtype(recipe.precision)
     if dtype != recipe.precision.dtype:
         print(f"precision: {recipe.precision.dtype} has no effect on a CPU; running {dtype}")
     print(

@@ -14,6 +14,7 @@ from data_pipeline.base.files import write_atomically
 from data_pipeline.base.progress import Progress
 from data_pipeline.loading.loader import Batch
 from data_pipeline.loading.order import World
+from pretrain.encoders import device
 from pretrain.training import parallel
 from pretrain.training.flops import Cost
 from pretrain.training.resume import TrainState
@@ -167,6 +168,7 @@ class MetricsLog:
             **self._flops(flops, ceiling, seconds),
             **self.context.constants,
             "memory/peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            **({"memory/gpu_peak_mb": device.peak_gpu_memory_mb()} if device.on_gpu() else {}),
         }
         # A number that is not finite has no place in JSON; optim/skipped counts such steps.
         finite = {name: value for name, value in record.items() if math.isfinite(value)}

@@ -1,16 +1,12 @@
-"""AdamW, its schedule, clipping and loss scaling; the last three as pure functions of values."""
+"""AdamW, its schedule and clipping; the last two as pure functions of values."""
 
-import contextlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 import paddle
 from paddle import Tensor, nn
 
-from pretrain.training.settings import Clip, Optimizer, Precision
-
-GROW_EVERY = 1000  # finite steps in a row after which the loss scale doubles
+from pretrain.training.settings import Clip, Optimizer
 
 
 def learning_rate(settings: Optimizer, updates: int) -> float:
@@ -62,42 +58,3 @@ def unscale(parameters: Iterable[Tensor], scale: float) -> None:
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.scale_(1.0 / scale)
-
-
-@dataclass(frozen=True)
-class LossScale:
-    """Scale of a float16 loss: halved by an overflow, doubled after GROW_EVERY finite steps."""
-
-    value: float = 1.0
-    finite_steps: int = 0
-    dynamic: bool = False
-
-    def after(self, finite: bool) -> "LossScale":
-        """The scale for the next step."""
-        if not self.dynamic:
-            return self
-        if not finite:
-            return replace(self, value=max(1.0, self.value / 2), finite_steps=0)
-        if self.finite_steps + 1 == GROW_EVERY:
-            return replace(self, value=self.value * 2, finite_steps=0)
-        return replace(self, finite_steps=self.finite_steps + 1)
-
-
-def initial_scale(precision: Precision) -> LossScale:
-    """1 and fixed, but for float16 on a device that computes in it."""
-    if effective_dtype(precision) == "float16":
-        return LossScale(precision.initial_loss_scale, dynamic=True)
-    return LossScale()
-
-
-def effective_dtype(precision: Precision) -> str:
-    """What matrix products really run in: Paddle's CPU build ignores mixed precision."""
-    return precision.dtype if paddle.is_compiled_with_cuda() else "float32"
-
-
-def autocast(precision: Precision):
-    """A context in which matrix products run in the recipe's precision."""
-    dtype = effective_dtype(precision)
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return paddle.amp.auto_cast(dtype=dtype, level=precision.level)

@@ -59,13 +59,24 @@ def wrap(objective: nn.Layer, optimizer, world: World, sharded: bool = False):
     return fleet.distributed_model(objective), fleet.distributed_optimizer(optimizer)
 
 
-def any_rank(flag: bool, world: World) -> bool:
-    """Whether the flag is set on any rank. Every rank must call it; all get the same answer."""
+def read_with_flag(value: Tensor, flag: bool, world: World) -> tuple[float, bool]:
+    """(the value of a scalar, whether the flag is set on any rank), read from the device at once.
+
+    Every rank must call it; all get the same answer about the flag.
+    """
     if world.size == 1:
-        return flag
-    tensor = paddle.to_tensor([int(flag)], dtype="int32")
-    paddle.distributed.all_reduce(tensor, op=paddle.distributed.ReduceOp.MAX)
-    return bool(tensor.item())
+        return float(value), flag
+    flags = paddle.to_tensor([float(flag)])
+    paddle.distributed.all_reduce(flags, op=paddle.distributed.ReduceOp.MAX)
+    number, any_flag = paddle.concat([value.reshape([1]).astype("float32"), flags]).tolist()
+    return number, bool(any_flag)
+
+
+def sum_over_ranks(number: float) -> Tensor:
+    """The sum of a number over the ranks, a float32 scalar. Every rank must call it."""
+    total = paddle.to_tensor([float(number)], dtype="float32")
+    paddle.distributed.all_reduce(total)
+    return total.reshape([])
 
 
 def same_on_all_ranks(value: int, world: World) -> bool:

@@ -16,8 +16,7 @@ from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading.order import State, World
 from data_pipeline.shards.format import VOCABULARY, Manifest
-from pretrain.training import checkpoint, parallel
-from pretrain.training import optimizer as optimize
+from pretrain.training import checkpoint, parallel, precision
 from pretrain.training.settings import TrainingRecipe
 
 # A resumed run may differ in these and still be the same run.
@@ -34,7 +33,7 @@ LOCK = ".lock"
 class TrainState:
     """How far a run is. All of it is in a checkpoint, and only what was trained on counts."""
 
-    scale: optimize.LossScale
+    scale: precision.LossScale
     step: int = 0
     updates: int = 0
     """Steps that changed the weights; the schedule counts these."""
@@ -106,7 +105,7 @@ def restore(
             "output_dir must be a directory that all nodes share"
         )
     if newest is None:
-        return TrainState(optimize.initial_scale(recipe.precision))
+        return TrainState(precision.initial_scale(recipe.precision))
     saved = newest.state()
     changed = differences(saved, recipe, manifest)
     if changed:
@@ -120,7 +119,7 @@ def restore(
     checkpoint.load(newest, objective, optimizer)
     report(f"{newest.path}: resuming from step {newest.step}")
     scale, position = saved["loss_scale"], saved["order"]
-    return TrainState(optimize.LossScale(**scale), **saved["counters"], order=State(**position))
+    return TrainState(precision.LossScale(**scale), **saved["counters"], order=State(**position))
 
 
 def save(

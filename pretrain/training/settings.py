@@ -88,10 +88,11 @@ class Precision(Recipe):
     """Number formats. Relations and losses are always float32."""
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the matrix products. On a CPU, Paddle ignores anything but float32."""
-    level: Literal["O1", "O2"] = "O1"
-    """O1: what Paddle lists as safe runs in `dtype`; O2: all but what it lists as unsafe. Weights
-    and moments are float32 in both: a small student has nothing to gain from two copies."""
+    """Of the student's matrix products, layer norms, GELU and softmax, and of all of the teacher.
+    Weights and moments are float32. On a CPU, Paddle ignores anything but float32."""
+    tf32: bool = False
+    """Whether a GPU may compute float32 products, those of relations too, with the 10 bits of TF32.
+    Paddle's own default is yes."""
     initial_loss_scale: float = Field(32768.0, ge=1)
     """For float16."""
 

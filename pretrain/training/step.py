@@ -1,19 +1,45 @@
-"""One training step."""
+"""One training step, in three parts: prepare the inputs, forward and backward, update."""
 
 import contextlib
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import paddle
 from paddle import Tensor, nn
 
 from data_pipeline.loading.loader import Batch
+from data_pipeline.loading.order import World
+from pretrain.encoders import device
 from pretrain.training import optimizer as optimize
+from pretrain.training import parallel, precision
 from pretrain.training.settings import TrainingRecipe
+
+
+class Objective(Protocol):
+    """What a layer offers to be trained. Nothing is left on it between calls."""
+
+    encoder: nn.Layer
+    """The encoder that is trained."""
+    weighted: bool
+    """Whether micro-batches count by the weight that `sample` gives; otherwise all count alike."""
+    cost: Callable[[int, int], int] | None
+    """Floating-point operations of a batch of (tokens, padded length), where known."""
+    constants: dict[str, float]
+    """Numbers that every record of the run repeats."""
+
+    def sample(self, batch: Batch, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
+        """(inputs of a micro-batch, its weight); on the host."""
+
+    def targets(self, *inputs: Tensor) -> list[Tensor]:
+        """What the inputs are to be compared with, without gradients: a teacher's states."""
+
+    def forward(self, *inputs_and_targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """(mean loss of the micro-batch, its parts by name, detached)."""
 
 
 @dataclass
@@ -25,8 +51,28 @@ class Trainer:
     model: nn.Layer
     optimizer: paddle.optimizer.Optimizer
     parameters: list[Tensor]
-    rank: int
-    world_size: int
+    world: World
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Inputs on the device, and what belongs to their place in the global batch."""
+
+    inputs: list[Tensor]
+    share: float | Tensor
+    """Weight of its mean loss in the loss of this rank."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class ReadyStep:
+    """A step whose inputs are on the device."""
+
+    step: int
+    batches: list[Batch]
+    micro_batches: list[MicroBatch]
+    first_targets: list[Tensor]
+    """Targets of the first micro-batch; the others are computed when their turn comes."""
 
 
 @dataclass(frozen=True)
@@ -36,48 +82,123 @@ class StepResult:
     terms: dict[str, Tensor]
     gradient_norm: float
     finite: bool
+    stop: bool
+    """Whether some rank has been asked to stop."""
 
 
-def train_step(
-    trainer: Trainer, batches: list[Batch], step: int, rate: float, scale: float, timer: "StepTimer"
-) -> StepResult:
-    """Forward and backward over this rank's micro-batches, then one update.
+def prepare_step(
+    trainer: Trainer, batches: list[Batch], step: int, timer: "StepTimer"
+) -> ReadyStep:
+    """Move this rank's micro-batches of step number `step` (from 0) to the device, and queue the
+    teacher's pass over the first one."""
+    objective, world = trainer.objective, trainer.world
+    # Randomness depends on the place in the global batch, not on the rank or earlier steps.
+    places = [number * world.size + world.rank for number in range(len(batches))]
+    seeds = [micro_batch_seed(trainer.recipe.seed, step, place) for place in places]
+    samples = [
+        objective.sample(batch, np.random.default_rng(seed))
+        for batch, seed in zip(batches, seeds, strict=True)
+    ]
+    shares = shares_of([weight for _, weight in samples], objective.weighted, world)
+    micro_batches = [
+        MicroBatch([to_device(array) for array in arrays], share, seed)
+        for (arrays, _), share, seed in zip(samples, shares, seeds, strict=True)
+    ]
+    with timer.part("teacher"):
+        first = objective.targets(*micro_batches[0].inputs)
+    return ReadyStep(step, batches, micro_batches, first)
 
-    The loss of a step is the mean over all relation groups of the global batch: micro-batches are
-    of equal size, and so are the ranks' shares. A non-finite gradient leaves the weights alone.
+
+def shares_of(weights: list[int], weighted: bool, world: World) -> list[float | Tensor]:
+    """Shares of this rank's micro-batches, such that the mean over ranks of the sum over
+    micro-batches of share * mean loss is the mean over all that the global batch counts."""
+    if not weighted:
+        return [1 / len(weights)] * len(weights)
+    if world.size == 1:
+        return [weight / sum(weights) for weight in weights]
+    total = parallel.sum_over_ranks(sum(weights))
+    return [weight * world.size / total for weight in weights]
+
+
+def forward_backward(
+    trainer: Trainer, ready: ReadyStep, scale: float, timer: "StepTimer"
+) -> dict[str, Tensor]:
+    """Accumulate the gradients of a step; the loss and its parts, summed over micro-batches.
+
+    The loss of a step is the mean over all that the global batch counts: relation groups, or hidden
+    tokens.
     """
-    recipe, objective, model = trainer.recipe, trainer.objective, trainer.model
     terms: dict[str, Tensor] = defaultdict(lambda: paddle.zeros([]))
-    for number, batch in enumerate(batches):
-        # Randomness depends on the place in the global batch, not on the rank or earlier steps.
-        seed = micro_batch_seed(recipe.seed, step, number * trainer.world_size + trainer.rank)
-        paddle.seed(seed)
-        last = number == len(batches) - 1
-        with optimize.autocast(recipe.precision):
+    objective, model = trainer.objective, trainer.model
+    for number, micro in enumerate(ready.micro_batches):
+        targets = ready.first_targets
+        if number > 0:
             with timer.part("teacher"):
-                inputs = objective.prepare(batch, np.random.default_rng(seed))
-            with contextlib.nullcontext() if last else no_sync(model):
-                with timer.part("student"):
-                    loss, parts = model(*inputs)
-                    loss = loss * (scale / len(batches))
-                with timer.part("backward"):
-                    loss.backward()  # the last one all-reduces the gradients of all
+                targets = objective.targets(*micro.inputs)
+        paddle.seed(micro.seed)
+        last = number == len(ready.micro_batches) - 1
+        with contextlib.nullcontext() if last else no_sync(model):
+            with timer.part("student"), precision.autocast(trainer.recipe.precision):
+                loss, parts = model(*micro.inputs, *targets)
+            with timer.part("backward"):
+                # The last one all-reduces the gradients of all.
+                (loss * (micro.share * scale)).backward()
         for name, value in parts.items():
-            terms[name] += value / len(batches)
+            terms[name] += value * micro.share
+    return dict(terms)
+
+
+def update(
+    trainer: Trainer,
+    terms: dict[str, Tensor],
+    rate: float,
+    scale: float,
+    timer: "StepTimer",
+    stop: bool = False,
+) -> StepResult:
+    """Update the weights; a non-finite gradient leaves them and the moments as they are.
+
+    The gradient's norm, and whether a rank wants to stop, are the only numbers of a step that the
+    host reads from the device, in one go.
+    """
     with timer.part("update"):
         optimize.unscale(trainer.parameters, scale)
+        norm = optimize.clip_gradients(trainer.parameters, trainer.recipe.optimizer.clip)
         # After the all-reduce all ranks see the same norm, so they take the same decision.
-        norm = float(optimize.clip_gradients(trainer.parameters, recipe.optimizer.clip))
-        if math.isfinite(norm):
+        gradient_norm, any_stop = parallel.read_with_flag(norm, stop, trainer.world)
+        finite = math.isfinite(gradient_norm)
+        if finite:
             trainer.optimizer.set_lr(rate)
             trainer.optimizer.step()
         trainer.optimizer.clear_grad()
-    return StepResult(dict(terms), norm, math.isfinite(norm))
+    return StepResult(terms, gradient_norm, finite, any_stop)
+
+
+def train_step(
+    trainer: Trainer,
+    batches: list[Batch],
+    step: int,
+    rate: float,
+    scale: float,
+    timer: "StepTimer",
+) -> StepResult:
+    """The three parts one after the other."""
+    ready = prepare_step(trainer, batches, step, timer)
+    terms = forward_backward(trainer, ready, scale, timer)
+    return update(trainer, terms, rate, scale, timer)
 
 
 def micro_batch_seed(seed: int, step: int, place: int) -> int:
     """Seed of a micro-batch: a function of the run's seed, the step and its place in the batch."""
     return int(np.random.SeedSequence([seed, step, place]).generate_state(1)[0])
+
+
+def to_device(array: np.ndarray) -> Tensor:
+    """The array as a tensor on the device in use. On a GPU, through pinned memory, so that the host
+    does not wait for the copy."""
+    if not device.on_gpu():
+        return paddle.to_tensor(array)
+    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda(blocking=False)
 
 
 def no_sync(model: nn.Layer):
@@ -86,17 +207,33 @@ def no_sync(model: nn.Layer):
 
 
 class StepTimer:
-    """Wall seconds by part of a step. On a GPU, work queued by one part may be waited for in a
-    later one; the sum is right, the split is approximate."""
+    """Seconds by part of a step: between events of the GPU's stream, or of wall time on a CPU."""
 
     def __init__(self):
-        self.seconds: dict[str, float] = defaultdict(float)
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._events: list[tuple[str, object, object]] = []
 
     @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Count the time inside towards `name`."""
-        began = time.perf_counter()
+    def part(self, name: str, on_host: bool = False) -> Iterator[None]:
+        """Count the time inside towards `name`. on_host: wall time, also beside a GPU."""
+        if device.on_gpu() and not on_host:
+            began, ended = (paddle.device.Event(enable_timing=True) for _ in range(2))
+            began.record()
+            yield
+            ended.record()
+            self._events.append((name, began, ended))
+            return
+        start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] += time.perf_counter() - began
+            self._seconds[name] += time.perf_counter() - start
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by name; waits for a GPU to reach the newest event."""
+        for name, began, ended in self._events:
+            ended.synchronize()
+            self._seconds[name] += began.elapsed_time(ended) / 1e3
+        self._events.clear()
+        return dict(self._seconds)

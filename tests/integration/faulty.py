@@ -40,10 +40,10 @@ def write_down(step: int, batches, world_size: int) -> None:
         file.write(json.dumps({"step": step, "rank": RANK, "groups": places}) + "\n")
 
 
-def train_step(trainer, batches, step, *rest, inner=train.train_step):
+def forward_backward(trainer, ready, *rest, inner=train.forward_backward):
     """The real one, after what is to happen at this step; steps are counted from 1."""
-    step_number = step + 1
-    write_down(step_number, batches, trainer.world_size)
+    step_number = ready.step + 1
+    write_down(step_number, ready.batches, trainer.world.size)
     if BEFALLEN and FAULTS.get("kill_before") == step_number:
         kill()
     if BEFALLEN and FAULTS.get("full_disk_from") == step_number:
@@ -53,10 +53,10 @@ def train_step(trainer, batches, step, *rest, inner=train.train_step):
         forward = trainer.objective.forward
         trainer.objective.forward = lambda *inputs: (forward(*inputs)[0] * float("nan"), {})
         try:
-            return inner(trainer, batches, step, *rest)
+            return inner(trainer, ready, *rest)
         finally:
             trainer.objective.forward = forward
-    return inner(trainer, batches, step, *rest)
+    return inner(trainer, ready, *rest)
 
 
 def save(folder, step, *rest, inner=checkpoint.save):
@@ -76,5 +76,5 @@ def save(folder, step, *rest, inner=checkpoint.save):
 
 
 if __name__ == "__main__":
-    train.train_step, checkpoint.save = train_step, save
+    train.forward_backward, checkpoint.save = forward_backward, save
     entry.end(run.main())

@@ -4,6 +4,7 @@ import numpy as np
 import paddle
 import pytest
 
+from data_pipeline.base.errors import UserError
 from pretrain.encoders.load import load_encoder
 from pretrain.encoders.teacher_engine import ENGINES, open_engine
 from pretrain.objectives.relations import relation_error, relation_weights
@@ -17,6 +18,10 @@ def batch(rows=8, length=12):
     ids = random.integers(5, len(tiny.TOKENS), (rows, length))
     mask = (np.arange(length) < random.integers(3, length + 1, (rows, 1))).astype(np.int64)
     return ids * mask, mask
+
+
+def tensors(*arrays):
+    return [paddle.to_tensor(array) for array in arrays]
 
 
 def states_of_whole_encoder(encoder, ids, mask, layer):
@@ -43,7 +48,7 @@ def teacher(request, tmp_path_factory):
 def test_engines_give_the_states_of_paddlenlps_forward(teacher, kind):
     ids, mask = batch()
     wanted = states_of_whole_encoder(teacher, ids, mask, layer=2)
-    found = open_engine(kind, teacher, 2, with_hidden=True)(ids, mask)
+    found = open_engine(kind, teacher, 2, with_hidden=True)(*tensors(ids, mask))
     tolerance = 0.2 if kind == "onnx_int8" else 1e-5
     for x, y in zip(found, wanted, strict=True):
         real = mask[..., None] * abs(x.numpy() - y.numpy())
@@ -54,12 +59,12 @@ def test_engines_give_the_states_of_paddlenlps_forward(teacher, kind):
 def test_one_engine_takes_batches_of_any_shape(teacher, kind):
     engine = open_engine(kind, teacher, 3, with_hidden=False)
     for rows, length in ((1, 5), (3, 24), (8, 7)):
-        assert [x.shape for x in engine(*batch(rows, length))] == [[rows, length, 24]] * 3
+        assert [x.shape for x in engine(*tensors(*batch(rows, length)))] == [[rows, length, 24]] * 3
 
 
 def test_the_error_of_an_engine_is_in_the_unit_of_the_loss(teacher):
     ids, mask = batch()
-    exact, onnx, int8 = (open_engine(k, teacher, 2, False)(ids, mask) for k in KINDS[1:])
+    exact, onnx, int8 = (open_engine(k, teacher, 2, False)(*tensors(ids, mask)) for k in KINDS[1:])
     settings = {"heads": 4, "group_size": 4, "weights": relation_weights(0.0, 0.5)}
     assert relation_error(exact, exact, mask, **settings) == 0
     assert relation_error(exact, onnx, mask, **settings) < 1e-6
@@ -73,7 +78,7 @@ def open_constant(teacher, layer, with_hidden):
 
 def test_an_engine_of_the_users_own_is_named_by_module_and_function(teacher):
     engine = open_engine(f"{__name__}:open_constant", teacher, 2, with_hidden=True)
-    assert [x.shape for x in engine(*batch())] == [[8, 12, 24]] * 4
+    assert [x.shape for x in engine(*tensors(*batch()))] == [[8, 12, 24]] * 4
 
 
 @pytest.mark.parametrize("kind", ["onnx", "onnx_int8"])
@@ -84,6 +89,19 @@ def test_relu_has_an_onnx_form(kind):
     encoder = build_encoder(config)
     ids, mask = batch()
     (wanted, *_), (found, *_) = (
-        open_engine(x, encoder, 2, False)(ids, mask) for x in ("dynamic", kind)
+        open_engine(x, encoder, 2, False)(*tensors(ids, mask)) for x in ("dynamic", kind)
     )
     np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=0.01)
+
+
+def test_a_half_precision_run_converts_the_teacher_once(tiny_root):
+    encoder = load_encoder(tiny_root / "teacher")
+    open_engine("dynamic", encoder, 2, with_hidden=False, dtype="bfloat16")
+    assert {str(parameter.dtype) for parameter in encoder.parameters()} == {"paddle.bfloat16"}
+
+
+@pytest.mark.parametrize("kind", ["onnx", "onnx_int8"])
+def test_onnx_is_refused_beside_a_gpu(teacher, kind, monkeypatch):
+    monkeypatch.setattr("pretrain.encoders.device.on_gpu", lambda: True)
+    with pytest.raises(UserError, match=r"run the teacher on the CPU.*use dynamic or static"):
+        open_engine(kind, teacher, 2, with_hidden=False)

@@ -37,9 +37,15 @@ def make_batch(rows=4, length=12, seed=0):
     return Batch(ids, mask, starts, np.arange(rows), rows)
 
 
+def inputs_of(objective, batch, seed):
+    arrays, weight = objective.sample(batch, np.random.default_rng(seed))
+    assert weight == len(arrays[2])  # hidden tokens
+    return [paddle.to_tensor(array) for array in arrays]
+
+
 def test_it_is_the_cross_entropy_of_all_tokens_with_the_others_left_out(objective):
     batch = make_batch()
-    loss, parts = objective(*objective.prepare(batch, np.random.default_rng(3)))
+    loss, parts = objective(*inputs_of(objective, batch, 3))
     seen, labels = mask_whole_words(
         batch.input_ids, batch.word_start, VOCABULARY.special_ids, 40, Masking(),
         np.random.default_rng(3),
@@ -66,7 +72,7 @@ def test_it_is_the_cross_entropy_of_all_tokens_with_the_others_left_out(objectiv
 def test_a_batch_without_a_word_still_has_a_finite_loss(objective):
     ids = np.array([[2, 3], [2, 3]])
     batch = Batch(ids, np.ones_like(ids), np.ones_like(ids, np.uint8), np.arange(2), 2)
-    seen, mask, positions, labels = objective.prepare(batch, np.random.default_rng(0))
+    seen, mask, positions, labels = inputs_of(objective, batch, 0)
     assert positions.tolist() == [0] and labels.tolist() == [2]
     loss, _ = objective(seen, mask, positions, labels)
     loss.backward()
@@ -74,5 +80,5 @@ def test_a_batch_without_a_word_still_has_a_finite_loss(objective):
 
 
 def test_the_same_draws_make_the_same_inputs(objective):
-    one, other = (objective.prepare(make_batch(), np.random.default_rng(5)) for _ in range(2))
+    one, other = (inputs_of(objective, make_batch(), 5) for _ in range(2))
     assert all((a == b).all() for a, b in zip(one, other, strict=True))

@@ -1,6 +1,5 @@
 """The loop in this process: skipping, giving up, scaling, accumulating, clipping."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ from pretrain.encoders import weights
 from pretrain.objectives import distill
 from pretrain.objectives.distill import Distillation
 from pretrain.recipe import DistillRecipe, MaskedLMRecipe
-from pretrain.training import checkpoint
+from pretrain.training import checkpoint, precision
 from pretrain.training import loop as train
 from pretrain.training import optimizer as optimize
 from pretrain.training.metrics import read_metrics
@@ -58,6 +57,11 @@ def overflow(monkeypatch):
     return at
 
 
+def dynamic_scale(settings):
+    """What a GPU starts with in float16."""
+    return precision.LossScale(settings.initial_loss_scale, dynamic=True)
+
+
 def weights_of(objective):
     return {name: value.numpy().copy() for name, value in objective.state_dict().items()}
 
@@ -87,8 +91,7 @@ def test_steps_that_stay_not_finite_end_the_run_with_a_word(fit, overflow, tmp_p
 
 
 def test_float16_overflows_halve_the_scale_and_are_skipped(fit, overflow, monkeypatch, tmp_path):
-    monkeypatch.setattr(optimize, "effective_dtype", lambda precision: precision.dtype)
-    monkeypatch.setattr(optimize, "autocast", lambda precision: contextlib.nullcontext())
+    monkeypatch.setattr(precision, "initial_scale", dynamic_scale)
     overflow({0, 4})
     half = {"precision.dtype": "float16", "precision.initial_loss_scale": 1024.0}
     code, objective, records = fit("half", **half)
@@ -102,8 +105,7 @@ def test_float16_overflows_halve_the_scale_and_are_skipped(fit, overflow, monkey
 
 def test_states_that_overflow_are_skipped_and_halve_the_scale(fit, monkeypatch, tmp_path):
     """The student's Q, K and V overflow as a float16 product does; nothing on the way hides it."""
-    monkeypatch.setattr(optimize, "effective_dtype", lambda precision: precision.dtype)
-    monkeypatch.setattr(optimize, "autocast", lambda precision: contextlib.nullcontext())
+    monkeypatch.setattr(precision, "initial_scale", dynamic_scale)
     states_at, count = distill.states_at, iter(range(10**6))
 
     def overflowing(*inputs):
@@ -123,23 +125,22 @@ def test_states_that_overflow_are_skipped_and_halve_the_scale(fit, monkeypatch, 
 
 
 def test_the_scale_changes_no_update(fit, monkeypatch):
-    monkeypatch.setattr(optimize, "autocast", lambda precision: contextlib.nullcontext())
     _, plain, _ = fit("plain")
-    monkeypatch.setattr(optimize, "effective_dtype", lambda precision: precision.dtype)
+    monkeypatch.setattr(precision, "initial_scale", dynamic_scale)
     _, scaled, _ = fit("scaled", **{"precision.dtype": "float16"})
     for name, value in weights_of(plain).items():  # powers of 2: to the bit
         np.testing.assert_array_equal(weights_of(scaled)[name], value, err_msg=name)
 
 
 def test_the_loss_scale_halves_doubles_and_stays_above_1():
-    scale = optimize.LossScale(4.0, dynamic=True)
+    scale = precision.LossScale(4.0, dynamic=True)
     for wanted in (2.0, 1.0, 1.0):
         scale = scale.after(finite=False)
         assert scale.value == wanted
-    for _ in range(optimize.GROW_EVERY):
+    for _ in range(precision.GROW_EVERY):
         scale = scale.after(finite=True)
     assert scale.value == 2.0
-    assert optimize.LossScale().after(finite=False).value == 1.0
+    assert precision.LossScale().after(finite=False).value == 1.0
 
 
 @pytest.mark.parametrize("micro", [2, 4])
@@ -202,10 +203,10 @@ def test_a_shard_that_is_lost_on_the_way_is_named(
     shutil.copytree(tiny_root / "shards", shards)
     # Files are opened when first needed: let each read begin with none open.
     monkeypatch.setattr(ShardReader, "_file", lambda self, number, path: _open(path))
-    step = train.train_step
+    update = train.update
 
-    def break_after(*words):
-        result = step(*words)
+    def break_after(*arguments):
+        result = update(*arguments)
         for path in shards.glob("*.h5"):
             if fault == "vanishes":
                 path.unlink(missing_ok=True)
@@ -213,8 +214,9 @@ def test_a_shard_that_is_lost_on_the_way_is_named(
                 os.truncate(path, path.stat().st_size // 2)
         return result
 
-    monkeypatch.setattr(train, "train_step", break_after)
+    monkeypatch.setattr(train, "update", break_after)
     changes = {"data.shards": str(shards), "data.workers": workers, "checkpoint.every_steps": 1}
+    changes |= {"optimizer.total_steps": 14}
     with pytest.raises(UserError, match=r"shard-0000\d.h5: cannot be read") as caught:
         fit(**changes)
     assert "verify" in str(caught.value)
@@ -233,12 +235,12 @@ def masked_lm(tiny_root, output):
 
 def test_masked_lm_stopped_twice_equals_straight_to_the_bit(tiny_root, tmp_path, monkeypatch):
     """Masking and dropout too are functions of the step; stopped by SIGTERM, off the schedule."""
-    step, handler = train.train_step, signal.getsignal(signal.SIGTERM)
+    forward_backward, handler = train.forward_backward, signal.getsignal(signal.SIGTERM)
 
-    def stopped(trainer, batches, number, *rest):
-        if number in {2, 6}:
+    def stopped(trainer, ready, *rest):
+        if ready.step in {2, 6}:
             signal.raise_signal(signal.SIGTERM)
-        return step(trainer, batches, number, *rest)
+        return forward_backward(trainer, ready, *rest)
 
     def outcome(name):
         recipe = masked_lm(tiny_root, tmp_path / name)
@@ -252,7 +254,7 @@ def test_masked_lm_stopped_twice_equals_straight_to_the_bit(tiny_root, tmp_path,
         return codes, [(found.path / name).read_bytes() for name in checkpoint.FILES[:2]], losses
 
     wanted = outcome("straight")
-    monkeypatch.setattr(train, "train_step", stopped)
+    monkeypatch.setattr(train, "forward_backward", stopped)
     found = outcome("stopped")
     assert (wanted[0], found[0]) == ([0], [75, 75, 0])
     assert found[1:] == wanted[1:]

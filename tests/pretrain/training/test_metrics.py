@@ -85,7 +85,7 @@ def batch(lengths, width=8):
 
 def add(log, step, loss, updates=None):
     finite = math.isfinite(loss)
-    result = StepResult({"total": paddle.to_tensor(loss)}, abs(loss), finite)
+    result = StepResult({"total": paddle.to_tensor(loss)}, abs(loss), finite, stop=False)
     run = SimpleNamespace(step=step, updates=step if updates is None else updates)
     log.add(result, [batch([8, 4])], 0.5, run)
 

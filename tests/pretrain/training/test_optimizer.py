@@ -1,4 +1,4 @@
-"""Schedule, clipping, decay and loss scale as functions of values."""
+"""Schedule, clipping and decay as functions of values."""
 
 import math
 from itertools import pairwise
@@ -14,7 +14,7 @@ from pretrain.encoders.load import build_encoder
 from pretrain.objectives.masked_lm import MaskedLM
 from pretrain.objectives.settings import Masking
 from pretrain.training import optimizer as optimize
-from pretrain.training.settings import Clip, Optimizer, Precision
+from pretrain.training.settings import Clip, Optimizer
 from tests.pretrain import tiny
 
 
@@ -92,38 +92,6 @@ def test_unscaling_divides_what_is_there():
     assert parameters[0].grad.tolist() == [2, -1]
 
 
-@given(st.lists(st.booleans(), max_size=60), st.sampled_from([1.0, 8.0, 32768.0]))
-def test_the_loss_scale_is_a_power_of_2_halved_by_every_overflow(finite, start):
-    scale = optimize.LossScale(start, dynamic=True)
-    for was_finite in finite:
-        before, scale = scale, scale.after(was_finite)
-        assert scale.value == (before.value if was_finite else max(1, before.value / 2))
-        assert scale.finite_steps == (before.finite_steps + 1 if was_finite else 0)
-
-
-def test_the_loss_scale_doubles_after_enough_finite_steps_in_a_row():
-    scale = optimize.LossScale(8.0, dynamic=True)
-    for _ in range(optimize.GROW_EVERY - 1):
-        scale = scale.after(True)
-    assert scale.value == 8
-    assert scale.after(False) == optimize.LossScale(4.0, 0, dynamic=True)
-    assert scale.after(True) == optimize.LossScale(16.0, 0, dynamic=True)
-
-
-def test_a_scale_that_is_not_dynamic_stays():
-    assert optimize.LossScale().after(False).after(True) == optimize.LossScale()
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_only_float16_on_a_device_that_has_it_is_scaled(dtype, monkeypatch):
-    assert optimize.initial_scale(Precision(dtype=dtype)) == optimize.LossScale()
-    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
-    scale = optimize.initial_scale(Precision(dtype=dtype, initial_loss_scale=64))
-    assert scale == (
-        optimize.LossScale(64.0, dynamic=True) if dtype == "float16" else optimize.LossScale()
-    )
-
-
 @pytest.mark.parametrize("family", ["Bert", "Ernie", "PPMiniLM", "Roberta"])
 def test_biases_and_norms_are_spared_from_decay_and_nothing_else_is(family):
     config = {"architectures": [f"{family}Model"], "vocab_size": 40, "pad_token_id": 1}
@@ -158,9 +126,3 @@ def test_decay_moves_only_what_decays_and_frozen_weights_stay():
         factor = 0.95 if name == "linear.weight" else 1.0
         np.testing.assert_allclose(value.numpy(), before[name] * factor, rtol=1e-6, err_msg=name)
     assert len(optimizer._parameter_list) == 4
-
-
-def test_autocast_does_nothing_on_a_cpu():
-    for dtype in ("float32", "bfloat16", "float16"):
-        with optimize.autocast(Precision(dtype=dtype)):
-            assert paddle.matmul(paddle.ones([2, 2]), paddle.ones([2, 2])).dtype == paddle.float32

@@ -13,6 +13,7 @@ from pretrain import run
 from pretrain.recipe import DistillRecipe
 from pretrain.training import optimizer as optimize
 from pretrain.training import parallel, resume
+from pretrain.training.precision import LossScale
 from tests.pretrain import tiny
 
 
@@ -23,7 +24,7 @@ def saved(tiny_root, tmp_path):
     manifest = Manifest.read(recipe.data.shards)
     objective = run.build(recipe, manifest)
     adam = optimize.build_optimizer(objective, recipe.optimizer)
-    scale = optimize.LossScale(8.0, 3, True)
+    scale = LossScale(8.0, 3, True)
     state = resume.TrainState(scale, 5, 4, 1, State(1, 2, 96))
     resume.save(objective, adam, recipe, manifest, World(), state)
     return objective, adam, recipe, manifest
@@ -31,7 +32,7 @@ def saved(tiny_root, tmp_path):
 
 def test_a_state_comes_back_whole(saved, capsys):
     state = resume.restore(*saved, World())
-    assert state == resume.TrainState(optimize.LossScale(8.0, 3, True), 5, 4, 1, State(1, 2, 96))
+    assert state == resume.TrainState(LossScale(8.0, 3, True), 5, 4, 1, State(1, 2, 96))
     said = capsys.readouterr().out
     assert "step-5: resuming from step 5" in said
     assert "last bits" not in said

@@ -11,8 +11,13 @@ from data_pipeline.loading.loader import Loader
 from data_pipeline.loading.order import OrderSettings, World
 from data_pipeline.shards.format import Manifest
 from pretrain import run
+from pretrain.encoders.load import build_encoder
+from pretrain.objectives.masked_lm import MaskedLM
+from pretrain.objectives.masking import IGNORED
+from pretrain.objectives.settings import Masking
 from pretrain.recipe import DistillRecipe
 from pretrain.training import optimizer as optimize
+from pretrain.training import parallel, precision
 from pretrain.training.step import StepTimer, Trainer, micro_batch_seed, train_step
 from tests.pretrain import tiny
 
@@ -33,9 +38,7 @@ class Setup:
         self.world = World(rank, world_size)
         parameters = self.adam._parameter_list
         wrapped = model(objective) if model else objective
-        self.trainer = Trainer(
-            self.recipe, objective, wrapped, self.adam, parameters, rank, world_size
-        )
+        self.trainer = Trainer(self.recipe, objective, wrapped, self.adam, parameters, self.world)
         inner = self.adam.step
 
         def step():
@@ -51,6 +54,12 @@ class Setup:
         )
         loader = Loader(self.recipe.data.shards, settings, self.world, None, self.micro, workers=0)
         return train_step(self.trainer, next(iter(loader)), step, 0.01, scale, StepTimer())
+
+
+@pytest.fixture(autouse=True)
+def no_other_rank(monkeypatch):
+    """Ranks are played one after the other; none hears another."""
+    monkeypatch.setattr(parallel, "read_with_flag", lambda norm, flag, _: (float(norm), flag))
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +160,85 @@ def test_a_loss_scale_is_taken_out_again(tiny_root, whole):
     assert setup.go(scale=1024.0).gradient_norm == whole[1].gradient_norm  # a power of 2
     for name, gradient in setup.gradients.items():
         np.testing.assert_array_equal(gradient, whole[0].gradients[name], err_msg=name)
+
+
+def hide_by_id(input_ids, word_start, special_ids, vocab_size, settings, random):
+    """In place of `mask_whole_words`: what is hidden depends on nothing but the token."""
+    hidden = (input_ids >= 5) & (input_ids % 3 == 0)
+    return np.where(hidden, special_ids["mask"], input_ids), np.where(hidden, input_ids, IGNORED)
+
+
+class MaskedSetup(Setup):
+    """The same over masked-language-model pre-training."""
+
+    def __init__(self, root, rank=0, world_size=1, micro=1):
+        super().__init__(root, rank, world_size, micro, clip="none")
+        manifest = Manifest.read(self.recipe.data.shards)
+        paddle.seed(0)
+        config = {"architectures": ["BertModel"], "vocab_size": manifest.vocab_size}
+        encoder = build_encoder({**config, **tiny.sizes(1, 8), "initializer_range": 0.3})
+        objective = MaskedLM(encoder, manifest, Masking())
+        adam = optimize.build_optimizer(objective, self.recipe.optimizer)
+        self.trainer = Trainer(
+            self.recipe, objective, objective, adam, adam._parameter_list, self.world
+        )
+        inner = adam.step
+
+        def step():
+            named = objective.named_parameters()
+            self.gradients = {n: p.grad.numpy().copy() for n, p in named if p.grad is not None}
+            inner()
+
+        adam.step = step
+
+
+def test_masked_tokens_count_alike_in_every_micro_batch_and_rank(tiny_root, monkeypatch):
+    """Micro-batches hide different numbers of tokens; a mean of their means would be another loss
+    for each way to divide the batch."""
+    monkeypatch.setattr("pretrain.objectives.masked_lm.mask_whole_words", hide_by_id)
+    whole = MaskedSetup(tiny_root, micro=4)
+    expected = whole.go()
+    accumulated = MaskedSetup(tiny_root, micro=1)
+    result = accumulated.go()
+    counts = []
+
+    def count(number):
+        counts.append(number)
+        return paddle.to_tensor(float(number))
+
+    monkeypatch.setattr(parallel, "sum_over_ranks", count)
+    for rank in (0, 1):
+        MaskedSetup(tiny_root, rank, 2).go()
+    assert counts[0] != counts[1]
+    total = paddle.to_tensor(float(sum(counts)))
+    monkeypatch.setattr(parallel, "sum_over_ranks", lambda number: total)
+    shares = [MaskedSetup(tiny_root, rank, 2) for rank in (0, 1)]
+    losses = [float(share.go().terms["total"]) for share in shares]
+    assert float(result.terms["total"]) == pytest.approx(float(expected.terms["total"]), rel=1e-5)
+    assert np.mean(losses) == pytest.approx(float(expected.terms["total"]), rel=1e-5)
+    for name, gradient in whole.gradients.items():
+        mean = np.mean([share.gradients[name] for share in shares], axis=0)
+        np.testing.assert_allclose(accumulated.gradients[name], gradient, **TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(mean, gradient, **TOLERANCE, err_msg=name)
+
+
+def test_backward_runs_outside_autocast(tiny_root, monkeypatch):
+    """As Paddle's guide does: the casts are part of the forward pass."""
+    inside, during = [], []
+
+    @contextlib.contextmanager
+    def autocast(_):
+        inside.append(True)
+        yield
+        inside.pop()
+
+    backward = paddle.Tensor.backward
+
+    def recorded(tensor):
+        during.append(bool(inside))
+        backward(tensor)
+
+    monkeypatch.setattr(precision, "autocast", autocast)
+    monkeypatch.setattr(paddle.Tensor, "backward", recorded)
+    Setup(tiny_root).go()
+    assert during == [False] * 4

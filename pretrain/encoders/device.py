@@ -1,0 +1,35 @@
+"""Questions about the device in use. They are asked of the place where tensors are made, not of how
+Paddle was built: a GPU build may well run on a CPU."""
+
+import paddle
+
+
+def on_gpu() -> bool:
+    """Whether tensors are made on a GPU."""
+    return paddle.device.get_device().startswith("gpu")
+
+
+def has_bfloat16() -> bool:
+    """Whether the GPU in use computes in bfloat16."""
+    return paddle.amp.is_bfloat16_supported()
+
+
+def synchronise() -> None:
+    """Wait until everything that was queued on a GPU has been computed."""
+    if on_gpu():
+        paddle.device.synchronize()
+
+
+def peak_gpu_memory_mb() -> float:
+    """The most memory that tensors have taken on the GPU in use."""
+    return paddle.device.cuda.max_memory_allocated() / 2**20
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether a GPU may compute float32 products in TF32, which has 10 bits of precision.
+
+    Paddle allows it from the start, and has no public function for it: this switch of its core,
+    which exists in GPU builds only, is the one that its own tests use.
+    """
+    if on_gpu():
+        paddle.base.core.set_cublas_switch(allowed)
