@@ -1,4 +1,4 @@
-"""`python -m pretrain check|release`. Training is run.py and mlm.py, started by a launcher."""
+"""`python -m pretrain check|release|probe`. A launcher starts training: run.py and mlm.py."""
 
 import argparse
 import json
@@ -25,9 +25,23 @@ def main(argv: list[str] | None = None) -> int:
         "--untrained", action="store_true", help="the student before its first step, to compare"
     )
     release.add_argument("--json", action="store_true", help="print one JSON object")
+    probe = commands.add_parser("probe", help="compare a teacher's layers and numbers of heads")
+    probe.add_argument("--config", required=True, help="a distillation recipe")
+    probe.add_argument("--output", type=Path, required=True, help="directory to write")
+    probe.add_argument("--layers", type=_ranks, nargs="+", default=[], help="all by default")
+    probe.add_argument("--heads", type=_ranks, nargs="+", default=[], help="R; the recipe's")
+    probe.add_argument("--steps", type=int, default=100, help="of each short distillation; 0: none")
+    probe.add_argument("--samples", type=_ranks, default=256, help="of the shards, for entropies")
+    probe.add_argument(
+        "--labelled", type=Path, metavar="JSONL", help="text and label; iNEWS titles by default"
+    )
+    probe.add_argument("--json", action="store_true", help="print one JSON object")
+    probe.epilog = "Any value of the recipe: --key.subkey value"
     options, rest = parser.parse_known_args(argv)
     if options.command == "check":
         return run_check(options, rest)
+    if options.command == "probe":
+        return run_probe(options, rest)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return run_release(options)
@@ -70,6 +84,30 @@ def run_release(options: argparse.Namespace) -> int:
             f"{options.output}: {facts['parameters'] / 1e6:.1f}M parameters after "
             f"{facts['steps']} steps; PPMiniLMModel.from_pretrained({str(options.output)!r})"
         )
+    return 0
+
+
+def run_probe(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Measure the teacher's layers, print the table and say where the picture is."""
+    from data_pipeline.base import recipes
+    from pretrain.recipe import DistillRecipe
+
+    recipe = recipes.load(DistillRecipe, options.config, overrides)
+    from pretrain.probe.probe import Settings, probe, table
+
+    settings = Settings(
+        options.output,
+        tuple(options.layers),
+        tuple(options.heads),
+        options.steps,
+        options.samples,
+        options.labelled,
+    )
+    result = probe(recipe, settings)
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        print(f"{table(result)}\n{options.output}: probe.json and probe.png")
     return 0
 
 

@@ -38,6 +38,7 @@ ORDER = {
         "entry",
         "mlm",
         "run",
+        "probe",
         "__main__",
     ],
     "finetune": [
