@@ -11,6 +11,7 @@ from typing import Any
 if not __package__:  # started by its path, as paddle.distributed.launch does: this folder's modules
     sys.path[0] = str(Path(__file__).parents[1])  # must not be found under their bare names
 
+from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.recipes import Recipe, load
 from finetune import compress, recipes, stages
@@ -53,6 +54,7 @@ COMMANDS = {
 @command
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    processes.end_with_launcher()
     arguments, rest = parser().parse_known_args(with_config(argv or sys.argv[1:]))
     if arguments.command == "predict":
         if rest:

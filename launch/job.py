@@ -1,11 +1,15 @@
 """A training job: where it runs, and the command that runs it."""
 
+import hashlib
+import json
 import sys
 from pathlib import Path
 
 from pydantic import Field
 
+from data_pipeline.base import recipes
 from data_pipeline.base.recipes import Recipe
+from launch.nodes.messages import Start
 
 ENTRIES = {"distill": "run.py", "mlm": "mlm.py"}
 
@@ -26,9 +30,11 @@ class Job(Recipe):
     node_rank: int = Field(-1, ge=-1)
     """This node's number; -1 lets the master number the nodes."""
     master: str | None = None
-    """`host:port` of the node that the others meet at; only for more than one node."""
+    """`host:port` of node 0, where the others meet; only for more than one node."""
+    host: str = ""
+    """This node's own address, where the one that reaches the master is not the one to use."""
     log_dir: Path
-    """Where each rank's output is written."""
+    """Where each rank's output is written; with several nodes, `node-N` below it."""
 
     @property
     def world_size(self) -> int:
@@ -44,12 +50,32 @@ def entry_of(kind: str) -> Path:
     return Path(package.origin).parent / ENTRIES[kind]
 
 
-def command(job: Job, python: str = sys.executable) -> list[str]:
-    """The words of `python -m paddle.distributed.launch ...` for one node of the job."""
-    words = [python, "-m", "paddle.distributed.launch"]
-    words += ["--nproc_per_node", str(job.nproc_per_node), "--log_dir", str(job.log_dir)]
-    if job.nnodes > 1:
-        words += ["--nnodes", str(job.nnodes), "--master", str(job.master)]
-        if job.node_rank >= 0:
-            words += ["--rank", str(job.node_rank)]
-    return [*words, str(job.entry), "--config", str(job.recipe), *job.overrides]
+def command(job: Job, start: Start | None = None, python: str = sys.executable) -> list[str]:
+    """The command line of `python -m paddle.distributed.launch` for one node.
+
+    start: what node 0 has told this node; None for a single node.
+    """
+    line = [python, "-m", "paddle.distributed.launch"]
+    line += ["--nproc_per_node", str(job.nproc_per_node)]
+    if start is None:
+        line += ["--log_dir", str(job.log_dir)]
+    else:
+        line += ["--log_dir", str(job.log_dir / f"node-{start.node}"), "--nnodes", str(job.nnodes)]
+        line += ["--master", start.master, "--host", start.address, "--rank", str(start.node)]
+    return [*line, str(job.entry), "--config", str(job.recipe), *job.overrides]
+
+
+def planned_start(job: Job) -> Start | None:
+    """What node 0 is going to say, as far as it is known before the nodes meet, for a dry run."""
+    if job.nnodes == 1:
+        return None
+    host = job.master.rpartition(":")[0] if job.master else "ADDRESS_OF_NODE_0"
+    own = job.host or "ADDRESS_OF_THIS_NODE"
+    return Start(attempt=1, node=max(job.node_rank, 0), master=f"{host}:FREE_PORT", address=own)
+
+
+def recipe_sha256(job: Job) -> str:
+    """Digest of what the recipe says with overrides, by which nodes compare theirs."""
+    values = recipes.values_of(job.recipe, list(job.overrides))
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

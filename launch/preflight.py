@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,6 @@ def problems(job: Job, output_dir: Path) -> list[str]:
     """All problems at once, each a sentence with what would be right; empty when none."""
     return [
         *device_problems(job.nproc_per_node),
-        *master_problems(job),
         *disk_problems(output_dir),
         *recipe_problems(job),
     ]
@@ -37,26 +35,9 @@ def device_problems(nproc_per_node: int) -> list[str]:
     return []
 
 
-def master_problems(job: Job) -> list[str]:
-    """A job of several nodes needs a master that can be found; on node 0 its port must be free."""
-    if job.nnodes == 1:
-        return []
-    host, colon, port = (job.master or "").rpartition(":")
-    if not colon or not port.isdigit():
-        return [f"master: {job.nnodes} nodes need --master host:port, found {job.master!r}"]
-    try:
-        address = socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM)[0][4]
-    except OSError as error:
-        return [f"master: {host} cannot be resolved: {error}"]
-    if job.node_rank != 0:
-        return []
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            return [f"master: port {port} on this node is not to be had: {error.strerror}"]
-    return []
+def as_text(recipe: Path, problems: list[str]) -> str:
+    """One message for all problems."""
+    return f"{recipe}: {len(problems)} problem(s)\n" + "\n".join(f"  {text}" for text in problems)
 
 
 def disk_problems(output_dir: Path) -> list[str]:
@@ -68,7 +49,7 @@ def disk_problems(output_dir: Path) -> list[str]:
         return [f"output_dir: no permission to write in {place}"]
     free = shutil.disk_usage(place).free / 1e9
     if free < DISK_NEEDED_GB:
-        return [f"output_dir: {free:.1f} GB free in {place}; {DISK_NEEDED_GB} GB are wanted"]
+        return [f"output_dir: {free:.1f} GB free in {place}; {DISK_NEEDED_GB} GB are needed"]
     return []
 
 

@@ -1,98 +1,134 @@
-"""Keep a job alive: start it again from its newest checkpoint when ranks are lost.
+"""Keep a run going on one node: start it again from its newest checkpoint when ranks are lost.
 
-Paddle's launcher ends the whole node when one rank dies and starts nothing again unless its master
-is an etcd. So the restart is done here, around the launcher. A restart that got further than the
-one before does not count against the limit: a long job on nodes that fail now and then goes on.
+Paddle's launcher ends all ranks of a node when one dies, and does not start them again unless its
+master is an etcd server. So the restart is done here. `nodes.member` does the same for several
+nodes together.
 """
 
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Exit codes after which a restart would only do the same again, or is not wanted.
-USER_ERROR = 2
-SAVED_AND_STOPPED = 75  # EX_TEMPFAIL: saved on SIGTERM; may be started again later
-NOT_FINITE = 76  # the loss stayed non-finite; the same data would do it again
-FINAL = {0, USER_ERROR, SAVED_AND_STOPPED, NOT_FINITE}
+from data_pipeline.base import exits
+from launch.launcher import Launcher
+from launch.restarts import Restarts
 
-MARKER = "complete.json"  # written last into a checkpoint; without it there is none
+MARKER = "complete.json"  # written last into a checkpoint; without it the checkpoint is ignored
 CHECKPOINT = re.compile(r"step-(\d+)$")
+POLL_SECONDS = 0.1
+# SIGURG too: Slurm signals every process of a step, and a process that does not handle SIGURG
+# ignores it, so that it reaches the supervisors alone.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGURG)
+
+
+def newest_step(checkpoints: Path) -> int:
+    """Step of the newest complete checkpoint, -1 when there is none."""
+    steps = [
+        int(match.group(1))
+        for path in checkpoints.glob(f"step-*/{MARKER}")
+        if (match := CHECKPOINT.search(path.parent.name))
+    ]
+    return max(steps, default=-1)
+
+
+class StopRequest:
+    """Inside, SIGTERM, SIGINT and SIGURG are counted instead of ending the process."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._add) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _add(self, *_) -> None:
+        self.count += 1
+
+
+class Stopping:
+    """The stop of a launcher: its ranks save, and after `grace_seconds` they are killed. A second
+    signal kills at once."""
+
+    def __init__(self, launcher: Launcher, stop: StopRequest, grace_seconds: float):
+        self._launcher, self._stop = launcher, stop
+        self._grace, self._deadline = grace_seconds, None
+
+    def advance(self) -> None:
+        """To be called again and again while the launcher runs."""
+        if self._stop.count == 0:
+            return
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._grace
+            self._launcher.ask_to_save()
+        elif self._stop.count > 1 or time.monotonic() >= self._deadline:
+            self._launcher.kill()
 
 
 @dataclass
 class Supervisor:
-    """Runs `command` until it ends for good.
+    """Runs Paddle's launcher until the run ends for good.
 
     Args:
-        command: the launcher's words for this node.
-        environment: the whole environment of the process.
+        command: the launcher's command line.
+        environment: the whole environment of the launcher.
         checkpoints: folder with `step-N/`, complete ones holding the marker.
-        max_restarts: restarts in a row without a newer checkpoint.
-        pause: seconds before a restart, so that ports and memory are given back.
-        say: where messages go.
+        restarts: how often, and after which pauses.
+        grace_seconds: time for the ranks to save after SIGTERM.
+        report: where messages go.
     """
 
     command: list[str]
     environment: dict[str, str]
     checkpoints: Path
-    max_restarts: int = 3
-    pause: float = 5.0
-    say: Callable[[str], None] = print
-    _process: subprocess.Popen | None = field(default=None, init=False)
-    _stopping: bool = field(default=False, init=False)
+    restarts: Restarts = field(default_factory=lambda: Restarts(3))
+    grace_seconds: float = 120.0
+    report: Callable[[str], None] = print
 
-    def run(self) -> int:
-        """The exit code of the last try."""
-        before = {sig: signal.signal(sig, self._stop) for sig in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            return self._run()
-        finally:
-            for sig, handler in before.items():
-                signal.signal(sig, handler)
-
-    def newest_step(self) -> int:
-        """Step of the newest complete checkpoint, -1 when there is none."""
-        steps = [
-            int(CHECKPOINT.search(path.parent.name).group(1))
-            for path in self.checkpoints.glob(f"step-*/{MARKER}")
-        ]
-        return max(steps, default=-1)
-
-    def _run(self) -> int:
-        restarts = 0
-        while True:
-            began_at = self.newest_step()
-            self._process = subprocess.Popen(self.command, env=self.environment)
-            code = self._process.wait()
-            if self._stopping:
-                return self._stopped(code)
-            if code in FINAL:
-                return code
-            reached = self.newest_step()
-            restarts = 1 if reached > began_at else restarts + 1
-            where = f"checkpoint of step {reached}" if reached >= 0 else "the beginning"
-            if restarts > self.max_restarts:
-                self.say(
-                    f"ended with {code}, {self.max_restarts} restarts brought no new checkpoint"
+    def supervise(self) -> int:
+        """The exit code of the last start."""
+        with StopRequest() as stop:
+            while True:
+                step_at_start = newest_step(self.checkpoints)
+                code = self._wait(stop)
+                if stop.count and code not in (exits.FINISHED, *exits.FINAL):
+                    return exits.SAVED_AND_STOPPED
+                if code in (exits.FINISHED, *exits.FINAL):
+                    return code
+                step = newest_step(self.checkpoints)
+                pause = self.restarts.after_failure(step > step_at_start)
+                if pause is None:
+                    self.report(
+                        f"ended with {code}, {self.restarts.limit} restarts brought no new "
+                        "checkpoint"
+                    )
+                    return code
+                where = f"checkpoint of step {step}" if step >= 0 else "the beginning"
+                self.report(
+                    f"ended with {code}; restart {self.restarts.in_a_row} of "
+                    f"{self.restarts.limit} from {where} in {pause:.0f} s"
                 )
-                return code
-            self.say(
-                f"ended with {code}; restart {restarts} of {self.max_restarts} from {where} "
-                f"in {self.pause:.0f} s"
-            )
-            time.sleep(self.pause)
-            if self._stopping:
-                return self._stopped(code)
+                if not wait_unless_stopped(pause, stop):
+                    return exits.SAVED_AND_STOPPED
 
-    def _stopped(self, code: int) -> int:
-        """The launcher ends with the signal's number, whatever its ranks did."""
-        return SAVED_AND_STOPPED if self.newest_step() >= 0 else code
+    def _wait(self, stop: StopRequest) -> int:
+        launcher = Launcher(self.command, self.environment)
+        stopping = Stopping(launcher, stop, self.grace_seconds)
+        while (end := launcher.poll()) is None:
+            stopping.advance()
+            time.sleep(POLL_SECONDS)
+        return end.code
 
-    def _stop(self, signum: int, _frame) -> None:
-        self._stopping = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signum)
+
+def wait_unless_stopped(seconds: float, stop: StopRequest) -> bool:
+    """Wait; False as soon as a stop was asked for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and not stop.count:
+        time.sleep(min(POLL_SECONDS, seconds))
+    return not stop.count

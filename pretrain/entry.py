@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.world import current
@@ -29,6 +30,7 @@ def main(
 
     finish: called on rank 0 after the last step, to write what the run is for.
     """
+    processes.end_with_launcher()
     from pretrain import check
     from pretrain.training.finished import is_finished
 

@@ -60,6 +60,21 @@ ORDER = {
         "compress",
         "__main__",
     ],
+    "launch": [
+        "environment",
+        "restarts",
+        "launcher",
+        "supervise",
+        "nodes",
+        "job",
+        "preflight",
+        "clusters",
+        "train",
+        "stages",
+        "probes",
+        "doctor",
+        "__main__",
+    ],
 }
 SOURCES = sorted(path for package in ALLOWED for path in (ROOT / package).rglob("*.py"))
 

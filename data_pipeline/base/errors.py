@@ -4,7 +4,9 @@ import functools
 import sys
 from collections.abc import Callable
 
-USER_ERROR = 2
+from data_pipeline.base import exits
+from data_pipeline.base.exits import USER_ERROR
+
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 
 
@@ -28,9 +30,12 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
     @functools.wraps(main)
     def run(*args, **kwargs) -> int:
         try:
-            return main(*args, **kwargs) or 0
+            code = main(*args, **kwargs) or 0
+            exits.record(code)
+            return code
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            exits.record(error.exit_code, str(error))
             return error.exit_code
         except KeyboardInterrupt:
             print("interrupted; run the same command again to go on", file=sys.stderr)

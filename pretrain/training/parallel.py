@@ -9,7 +9,7 @@ import paddle
 from paddle import Tensor, nn
 
 from data_pipeline.loading.order import World
-from pretrain.training.world import current, end_with_launcher
+from pretrain.training.world import current
 
 
 def join(sharded: bool = False) -> World:
@@ -23,7 +23,6 @@ def join(sharded: bool = False) -> World:
         return world
     from paddle.distributed import fleet
 
-    end_with_launcher()
     strategy = fleet.DistributedStrategy()
     if sharded:
         strategy.hybrid_configs = {"dp_degree": 1, "sharding_degree": world.size}

@@ -41,13 +41,43 @@ def test_a_recipe_without_a_place_for_the_run_is_said(tmp_path):
     assert result.returncode == 2 and "output_dir: missing" in result.stderr
 
 
-def test_the_cluster_texts_are_printed_from_a_recipe(tmp_path):
+@pytest.fixture
+def bare_recipe(tmp_path):
     recipe = tmp_path / "r.yaml"
-    recipe.write_text("output_dir: runs/big\n")
-    slurm = run(str(recipe), "--slurm", "--nnodes", "2", "--nproc_per_node", "8")
-    assert slurm.returncode == 0 and "--job-name=big" in slurm.stdout
-    pods = run(str(recipe), "--k8s", "--nnodes", "2", "--nproc_per_node", "8")
-    assert pods.returncode == 0 and "completionMode: Indexed" in pods.stdout
+    recipe.write_text("output_dir: runs/Big_run\n")
+    return str(recipe)
+
+
+def test_nothing_is_printed_for_a_cluster_before_the_checks_pass(bare_recipe):
+    result = run(bare_recipe, "--slurm", "--nnodes", "2", "--nproc_per_node", "8")
+    assert result.returncode == 2 and result.stdout == ""
+    assert "data: missing" in result.stderr and "--unchecked" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--slurm", "#SBATCH --job-name=big-run"),
+        ("--k8s", "completionMode: Indexed"),
+        ("--paddlejob", "kind: PaddleJob"),
+    ],
+)
+def test_the_cluster_texts_are_printed_from_a_recipe(bare_recipe, flag, expected):
+    result = run(bare_recipe, flag, "--unchecked", "--nnodes", "2", "--nproc_per_node", "8")
+    assert result.returncode == 0 and expected in result.stdout
+    assert "warning: data: missing" in result.stderr
+
+
+def test_cluster_options_out_of_their_bounds_are_named(bare_recipe):
+    result = run(bare_recipe, "--k8s", "--unchecked", "--volume", "data", "--hours", "0")
+    assert result.returncode == 2
+    assert "hours: Input should be greater than or equal to 1" in result.stderr
+
+
+def test_several_nodes_need_a_master(bare_recipe):
+    result = run(bare_recipe, "--nnodes", "2")
+    assert result.returncode == 2
+    assert "--master: several nodes need host:port of node 0" in result.stderr
 
 
 @pytest.mark.ranks

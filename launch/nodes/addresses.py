@@ -1,0 +1,81 @@
+"""Which address a node is reached at. Paddle compares addresses as text, so every node must be told
+its own one, and the master's, exactly."""
+
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+import psutil
+
+from data_pipeline.base.errors import UserError
+
+
+@dataclass(frozen=True)
+class Master:
+    """Where the nodes meet, as given: `host:port`."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Master":
+        """From `host:port`.
+
+        Raises:
+            UserError: it is not of that form.
+        """
+        host, _, port = (text or "").rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UserError(
+                f"--master: several nodes need host:port of node 0, for example node0:29671 "
+                f"(found {text!r})"
+            )
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+def resolve(host: str) -> list[str]:
+    """IPv4 addresses of a name or of an address; empty when it has none (yet)."""
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return list(dict.fromkeys(entry[4][0] for entry in found))
+
+
+def local() -> set[str]:
+    """IPv4 addresses of this machine's interfaces."""
+    return {
+        address.address
+        for interface in psutil.net_if_addrs().values()
+        for address in interface
+        if address.family == socket.AF_INET
+    }
+
+
+def is_loopback(address: str) -> bool:
+    """127.0.0.1, but also Debian's 127.0.1.1 for the own name."""
+    return ipaddress.ip_address(address).is_loopback
+
+
+def is_here(master: Master) -> bool:
+    """Whether the master's name or address is this machine's."""
+    return any(is_loopback(a) or a in local() for a in resolve(master.host))
+
+
+def address_to_bind(master: Master) -> str:
+    """The address that node 0 listens on: the one given, where it is one of its own that others
+    can reach; otherwise all (the own name may resolve to 127.0.1.1, or to a forwarded address)."""
+    for address in resolve(master.host):
+        if address in local() and not is_loopback(address):
+            return address
+    return "127.0.0.1" if master.host in ("127.0.0.1", "localhost") else ""
+
+
+def free_port(address: str) -> int:
+    """A TCP port that is free on a local address now."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return probe.getsockname()[1]
