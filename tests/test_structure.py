@@ -156,10 +156,17 @@ RECIPES = ROOT / "launch" / "recipes"
 SHARED = sorted({path.name for path in (RECIPES / "ppminilm-6l-768h").glob("*.yaml")})
 
 
-@pytest.mark.parametrize("name", SHARED)
-def test_the_published_recipe_differs_from_the_demos_only_in_values(name):
-    published, demo = (
-        yaml.safe_load((RECIPES / folder / name).read_text(encoding="utf-8"))
-        for folder in ("ppminilm-6l-768h", "demo")
+COPIES = sorted(
+    (path.parent.name, path.name)
+    for path in RECIPES.glob("*/*.yaml")
+    if path.name in SHARED and path.parent.name != "ppminilm-6l-768h"
+)
+
+
+@pytest.mark.parametrize(("folder", "name"), COPIES)
+def test_other_recipes_differ_from_the_published_one_only_in_values(folder, name):
+    published, other = (
+        yaml.safe_load((RECIPES / place / name).read_text(encoding="utf-8"))
+        for place in ("ppminilm-6l-768h", folder)
     )
-    assert same_keys(published, demo)
+    assert same_keys(published, other)
