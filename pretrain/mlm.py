@@ -34,7 +34,12 @@ def build(recipe: MaskedLMRecipe, manifest, world: World | None = None):
         manifest.vocab_size,
         recipe.masking.share,
     )
-    return MaskedLM(encoder, manifest, recipe.masking, cost)
+    objective = MaskedLM(encoder, manifest, recipe.masking, cost)
+    if recipe.initial_weights.from_corpus:
+        from pretrain.objectives.initial_weights import initialise
+
+        initialise(objective, recipe.initial_weights, recipe.data.shards, recipe.seed)
+    return objective
 
 
 def write_teacher(objective, recipe: MaskedLMRecipe) -> None:

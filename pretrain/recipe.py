@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pretrain.encoders.settings import EncoderSizes, Student, Teacher
 from pretrain.encoders.weights import WEIGHTS
-from pretrain.objectives.settings import Masking, Relations
+from pretrain.objectives.settings import InitialWeights, Masking, Relations
 from pretrain.training.settings import TrainingRecipe
 
 
@@ -26,6 +26,8 @@ class MaskedLMRecipe(TrainingRecipe):
     """The encoder that is trained: a BERT of these sizes."""
     masking: Masking = Masking()
     """What is hidden."""
+    initial_weights: InitialWeights = InitialWeights()
+    """What the weights are before the first step."""
     model_dir: Path
     """Where the finished encoder is written, in the form that a teacher has."""
 

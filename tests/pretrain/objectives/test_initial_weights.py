@@ -1,0 +1,157 @@
+"""Initial weights from the corpus, in an encoder as PaddleNLP computes it."""
+
+import numpy as np
+import paddle
+import pytest
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.base.recipes import check
+from data_pipeline.shards.format import Manifest, ShardReader
+from pretrain import mlm
+from pretrain.encoders import cooccurrence, local_attention
+from pretrain.objectives.initial_weights import position_pairs
+from pretrain.objectives.settings import InitialWeights
+from pretrain.recipe import MaskedLMRecipe
+from tests.pretrain import tiny
+
+ALL = {"words": "cooccurrence", "local_attention": True, "neighbours": True, "head": "unigram"}
+
+
+def build(root, initial, hidden=64, **changes):
+    encoder = {**tiny.sizes(3, hidden), "num_attention_heads": 4} | changes
+    recipe = check(
+        MaskedLMRecipe,
+        {
+            "output_dir": str(root / "run"),
+            "model_dir": str(root / "model"),
+            "data": {"shards": str(root / "shards")},
+            "encoder": encoder,
+            "initial_weights": initial,
+        },
+        "test",
+    )
+    objective = mlm.build(recipe, Manifest.read(root / "shards"))
+    objective.eval()
+    return objective
+
+
+def weights_of(objective):
+    return {name: value.numpy() for name, value in objective.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def initialised(tiny_root):
+    return build(tiny_root, ALL)
+
+
+def attention_weights(objective, number):
+    """[heads, length, length] of layer `number` for a sentence of one token, by the formula."""
+    encoder, length = objective.encoder, 24
+    states = encoder.embeddings(paddle.full([1, length], 9, "int64"))
+    for layer in list(encoder.encoder.layers)[:number]:
+        states = layer(states)
+    attention, heads = encoder.encoder.layers[number].self_attn, encoder.config.num_attention_heads
+    query, key = (
+        projection(states)[0].reshape([length, heads, -1]).transpose([1, 0, 2])
+        for projection in (attention.q_proj, attention.k_proj)
+    )
+    scale = query.shape[-1] ** -0.5
+    return paddle.nn.functional.softmax(query @ key.transpose([0, 2, 1]) * scale, -1).numpy()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_heads_look_at_their_offsets(initialised, number):
+    weights = attention_weights(initialised, number)
+    for head, offset in enumerate(local_attention.offsets(number, 4)):
+        inside = [i for i in range(24) if 0 <= i + offset < 24]
+        assert (weights[head][inside].argmax(1) == np.array(inside) + offset).all()
+
+
+def test_the_first_layer_sees_little_else_in_any_sentence(initialised):
+    weights = attention_weights(initialised, 0)
+    for head, offset in enumerate(local_attention.offsets(0, 4)):
+        assert np.diagonal(weights[head], offset).mean() > 0.7
+
+
+def test_words_and_positions_have_coordinates_of_their_own(initialised):
+    embeddings = initialised.encoder.embeddings
+    place = 2 * position_pairs(initialised.encoder.config)
+    words = embeddings.word_embeddings.weight.numpy()
+    positions = embeddings.position_embeddings.weight.numpy()
+    assert not words[:, :place].any() and not positions[:, place:].any()
+    assert not embeddings.token_type_embeddings.weight.numpy().any()
+    counted = words[5:, place:]
+    share = (positions**2).sum(1).mean() / ((positions**2).sum(1).mean() + (words**2).sum(1).mean())
+    assert share == pytest.approx(0.25, abs=0.01)
+    assert counted.std() == pytest.approx(0.05, rel=0.05)
+
+
+def test_the_bias_is_the_logarithm_of_token_shares(initialised, tiny_root):
+    manifest = Manifest.read(tiny_root / "shards")
+    ids = ShardReader(tiny_root / "shards").range(0, manifest.samples).ids
+    counts = np.array([np.sum(ids == token) + 1.0 for token in range(manifest.vocab_size)])
+    counts[list(manifest.special_ids.values())] = 0.5
+    np.testing.assert_allclose(initialised.bias.numpy(), np.log(counts / counts.sum()), rtol=1e-5)
+
+
+def test_the_head_hands_states_on_almost_as_they_are(initialised):
+    states = paddle.randn([200, 64])
+    out = initialised.norm(paddle.nn.functional.gelu(initialised.transform(states)))
+    found = np.corrcoef(out.numpy().ravel(), states.numpy().ravel())[0, 1]
+    assert found > 0.98
+
+
+def test_a_neighbour_adds_what_it_makes_likely(initialised, tiny_root):
+    """Value and output of a head are the neighbour map of its offset, cut to the head's rank."""
+    encoder, manifest = initialised.encoder, Manifest.read(tiny_root / "shards")
+    attention, place = encoder.encoder.layers[0].self_attn, 2 * position_pairs(encoder.config)
+    value, output = attention.v_proj.weight.numpy(), attention.out_proj.weight.numpy()
+    assert not value[:place].any() and not output[:, :place].any()
+    words = encoder.embeddings.layer_norm(encoder.embeddings.word_embeddings.weight)
+    vectors, scales = words.numpy()[:, place:].astype(np.float64), []
+    for head, offset in enumerate(local_attention.offsets(0, 4)):
+        counts = cooccurrence.neighbour_counts(
+            [ShardReader(tiny_root / "shards").range(0, manifest.samples)],
+            abs(offset),
+            manifest.vocab_size,
+            manifest.special_ids.values(),
+        )
+        if head == 0:
+            frequencies = np.asarray(counts.sum(1)).ravel()
+        directed = counts if offset > 0 else counts.T.tocsr()
+        matrix = cooccurrence.neighbour_map(directed, vectors, frequencies)
+        left, singular, right = np.linalg.svd(matrix)
+        expected = (left[:, :16] * singular[:16]) @ right[:16]
+        at = slice(16 * head, 16 * head + 16)
+        found = (value[place:, at] @ output[at, place:]).T
+        scales.append((found * expected).sum() / (expected**2).sum())
+        np.testing.assert_allclose(found, scales[-1] * expected, atol=1e-4 * np.abs(found).max())
+    assert min(scales) > 0 and max(scales) == pytest.approx(min(scales), rel=1e-3)
+
+
+def test_the_defaults_leave_everything_as_it_was_drawn(tiny_root):
+    plain, other = (
+        weights_of(build(tiny_root, {})),
+        weights_of(build(tiny_root, {"head": "unigram"})),
+    )
+    changed = {name for name in plain if not np.array_equal(plain[name], other[name])}
+    assert changed == {"transform.weight", "transform.bias", "bias"}
+    assert not InitialWeights().from_corpus
+
+
+def test_the_same_recipe_makes_the_same_weights(initialised, tiny_root):
+    again = weights_of(build(tiny_root, ALL))
+    for name, value in weights_of(initialised).items():
+        np.testing.assert_array_equal(value, again[name], err_msg=name)
+
+
+@pytest.mark.parametrize("hidden", [8, 24, 200])
+def test_any_width(tiny_root, hidden):
+    for value in weights_of(build(tiny_root, ALL, hidden)).values():
+        assert np.isfinite(value).all()
+
+
+@pytest.mark.parametrize("missing", ["words", "local_attention"])
+def test_neighbour_maps_need_word_vectors_and_local_attention(missing):
+    with pytest.raises(UserError, match="neighbours needs local_attention: true and words"):
+        check(InitialWeights, {k: v for k, v in ALL.items() if k != missing}, "test")
