@@ -20,7 +20,7 @@ def keys(values, prefix=""):
             yield f"{prefix}{key}"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "teacher"])
 def test_shipped_recipes_are_valid(name):
     recipe = recipes.load(BuildRecipe, SHIPPED / name / "data.yaml")
     assert recipe.max_length == 128
