@@ -48,7 +48,18 @@ def stages(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {"doctor": doctor, "stages": stages}
+def plan(argv: list[str]) -> int:
+    """Estimate memory, time and disk of a run."""
+    from launch.plan import plan as run_plan
+
+    return run_plan(argv)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "doctor": doctor,
+    "plan": plan,
+    "stages": stages,
+}
 
 
 if __name__ == "__main__":

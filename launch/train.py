@@ -170,7 +170,7 @@ def versions() -> dict[str, str]:
 
 def _print_for_cluster(job: Job, options: argparse.Namespace, output_dir: Path) -> int:
     place = placement.from_options(options, job, output_dir.name)
-    problems = preflight.recipe_problems(job)
+    problems = preflight.check_recipe(job.recipe, job.overrides, job.world_size).problems
     if problems and not options.unchecked:
         raise UserError(
             preflight.as_text(options.recipe, problems)

@@ -56,14 +56,18 @@ def _ranks(text: str) -> int:
 def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
     """Print the problems of a recipe; exit code 2 when there are any."""
     from pretrain import check
+    from pretrain.cost import cost_of
 
+    recipe, wrong = None, {}
     try:
         recipe, wrong = check.read(check.kind_of(options.config), options.config, overrides)
         problems = check.problems(recipe, options.world_size, wrong)
     except UserError as error:
         problems = [str(error)]
     if options.json:
-        print(json.dumps({"problems": problems}, ensure_ascii=False))
+        is_typed = recipe is not None and not wrong
+        cost = cost_of(recipe, options.world_size).as_values() if is_typed else None
+        print(json.dumps({"problems": problems, "cost": cost}, ensure_ascii=False))
     elif problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise UserError(f"{options.config}: {len(problems)} problem(s)\n{lines}")

@@ -63,7 +63,16 @@ def test_more_ranks_than_gpus_or_cores_is_a_problem(monkeypatch):
     assert "4 ranks but 2 visible GPU(s)" in preflight.device_problems(4)[0]
 
 
-def test_no_room_is_a_problem(monkeypatch, tmp_path):
-    assert preflight.disk_problems(tmp_path / "a" / "b") == []
-    monkeypatch.setattr(preflight, "DISK_NEEDED_GB", 10**9)
-    assert "GB are needed" in preflight.disk_problems(tmp_path)[0]
+def test_no_room_for_what_the_recipe_writes_is_a_problem(tmp_path):
+    place = tmp_path / "a" / "b"
+    assert preflight.disk_problems(place, 10_000) == []
+    assert "recipe need 1000000000.0 GB" in preflight.disk_problems(place, 10**18)[0]
+
+
+def test_what_is_written_already_is_not_needed_again(tmp_path, monkeypatch):
+    (tmp_path / "step-1").mkdir()
+    (tmp_path / "step-1" / "weights").write_bytes(bytes(1000))
+    usage = preflight.shutil.disk_usage(tmp_path)._replace(free=500)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage)
+    assert preflight.disk_problems(tmp_path, 1500) == []
+    assert len(preflight.disk_problems(tmp_path, 1501)) == 1
