@@ -59,8 +59,14 @@ def compress(recipe: CompressRecipe) -> dict:
     chosen = choose(measured["models"], score, recipe.choose) | {"refused": refused}
     write_json(recipe.output_dir / "chosen.json", chosen)
     _log(f"chosen: {chosen['name']} ({chosen['directory']})\n  {chosen['why']}")
+    if STUDENT in measured["in_words"]:
+        _log(measured["in_words"][STUDENT])
     _log_predictions(list(recipe.examples), Path(chosen["directory"]))
-    return {"chosen": chosen, "report": str((recipe.report_dir or report) / "report.json")}
+    return {
+        "chosen": chosen,
+        "gain": measured["in_words"].get(STUDENT),
+        "report": str((recipe.report_dir or report) / "report.json"),
+    }
 
 
 def fine_tune(recipe: CompressRecipe) -> dict[str, Path]:

@@ -210,6 +210,13 @@ class CompressRecipe(Recipe):
             raise wrong_together(
                 "quantise.mode: qat and the section qat go together", "quantise", "qat"
             )
+        if self.report.baseline and self.report.baseline not in self.references:
+            raise wrong_together(
+                f"report.baseline: {self.report.baseline!r} is not among references "
+                f"({', '.join(self.references) or 'none'})",
+                "report",
+                "references",
+            )
         if "student" in self.references:
             raise wrong_together(
                 "references: 'student' is the name of the student itself", "references"

@@ -167,6 +167,8 @@ class ReportSettings(Recipe):
     """Besides real lengths, every text padded to so many tokens."""
     threads: tuple[int, ...] = (1, 2)
     """Of one call; the last is that of the headline figure."""
+    baseline: str | None = None
+    """Name of the model that the others' gains are measured against; none: no gains."""
 
 
 class TeacherSettings(Recipe):

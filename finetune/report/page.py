@@ -27,15 +27,21 @@ def write_page(report: dict, picture: Path, output: Path) -> None:
         f"<h1>{escape(report['task'])}: quality, latency, size</h1>"
         f"<p>{report['examples']} examples of the {report['split']} split; models are chosen on "
         f"dev. Latency: {escape(report['latency_ms'])}, models called in turn.</p>"
-        f"{_summary(report)}"
+        f"{_gains(report)}{_summary(report)}"
         f"<img alt='quality against latency' src='data:image/png;base64,{image}'>"
         f"<h2>Speed in full</h2>{_speed(report['models'])}"
         f"<footer>{escape(machine)}</footer></html>\n",
     )
 
 
+def _gains(report: dict) -> str:
+    """One sentence a model: what it gains over the baseline, and whether that can be chance."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in report["in_words"].values())
+    return f"<ul>{items}</ul>" if items else ""
+
+
 def _summary(report: dict) -> str:
-    models = report["models"]
+    models, score = report["models"], report["score"]
     first = models[0]
     names = list(first["dev"])
     rows = [
@@ -43,6 +49,7 @@ def _summary(report: dict) -> str:
             row["name"],
             *(f"{100 * row['dev'][name]:.2f}%" for name in names),
             *(f"{100 * row[name]:.2f}%" for name in names),
+            f"{100 * row['interval'][0]:.1f} to {100 * row['interval'][1]:.1f}",
             f"{row['latency_ms']:.2f} ms ({row['latency_spread_ms'][0]:.2f} to "
             f"{row['latency_spread_ms'][1]:.2f})",
             f"{first['latency_ms'] / row['latency_ms']:.2f}x",
@@ -52,10 +59,19 @@ def _summary(report: dict) -> str:
         ]
         for row in models
     ]
+    if report["majority"]:
+        shares = [f"{100 * report['majority']['scores'][name]:.2f}%" for name in names]
+        label = f"always {report['majority']['label']!r} (commonest in training)"
+        rows.append([label, *[""] * len(names), *shares, *[""] * 6])
     titles = [name.replace("_", " ") for name in names]
     heads = ["model", *(f"{title}, dev" for title in titles)]
     heads += [f"{title}, {report['split']}" for title in titles]
-    heads += ["latency (quartiles)", f"against {first['name']}", "size"]
+    heads += [
+        f"95% interval of {score.replace('_', ' ')}",
+        "latency (quartiles)",
+        f"against {first['name']}",
+        "size",
+    ]
     return _table([*heads, "parameters", "precision"], rows)
 
 

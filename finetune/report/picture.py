@@ -6,7 +6,11 @@ from data_pipeline.base.files import whole_file
 
 
 def scatter(report: dict, path: Path) -> None:
-    """One dot a model of `report` (the content of report.json); up and left is better."""
+    """One dot a model of `report` (the content of report.json); up and left is better.
+
+    Bars are 95% intervals over the examples. Where a majority class is known, the axis begins below
+    it, so that a difference is seen against what no training at all reaches.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -35,6 +39,21 @@ def scatter(report: dict, path: Path) -> None:
             va="center",
             fontsize=9,
             fontweight="bold",
+        )
+    for row in rows:
+        low, high = row["interval"]
+        axes.vlines(row["latency_ms"], 100 * low, 100 * high, color="black", linewidth=1, zorder=0)
+    if report["majority"]:
+        floor = 100 * report["majority"]["scores"][score]
+        axes.axhline(floor, color="grey", linestyle="--")
+        axes.annotate(
+            f"always {report['majority']['label']!r}: {floor:.1f}%",
+            (0.99, floor),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color="grey",
         )
     axes.set_xlabel("median latency of one text, ms (batch 1, real lengths)")
     axes.set_ylabel(f"{title} on {report['task']} ({report['split']}), %")

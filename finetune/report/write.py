@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.machine import machine
 from data_pipeline.base.progress import Progress
 from finetune.deploy.backends import read_deploy
 from finetune.deploy.predict import Predictor
 from finetune.recipes import ReportRecipe
+from finetune.report.compare import gains, in_words, interval, majority
 from finetune.report.measure import measure_speed
 from finetune.report.page import write_page
 from finetune.report.picture import scatter
@@ -27,6 +31,11 @@ def write_report(recipe: ReportRecipe, directory: Path) -> None:
     only shown.
     """
     task = open_task(recipe.task)
+    baseline = recipe.report.baseline
+    if baseline is not None and baseline not in recipe.models:
+        raise UserError(
+            f"report.baseline: {baseline!r} is not among the models ({', '.join(recipe.models)})"
+        )
     scored = {}
     with Progress("report", len(recipe.models), "model") as progress:
         for name, model in recipe.models.items():
@@ -40,6 +49,7 @@ def write_report(recipe: ReportRecipe, directory: Path) -> None:
         row_of(name, Path(model), scored[name], speed[name])
         for name, model in recipe.models.items()
     ]
+    commonest = majority(task)
     report = {
         "task": task.name,
         "split": task.held_out_split,
@@ -48,6 +58,8 @@ def write_report(recipe: ReportRecipe, directory: Path) -> None:
         "machine": machine("onnxruntime"),
         "latency_ms": "median of one text at its real length, "
         f"{recipe.report.threads[-1]} thread(s)",
+        "majority": commonest and vars(commonest),
+        **compared({name: model.parts for name, model in scored.items()}, baseline, task),
         "models": rows,
     }
     write_json(directory / "report.json", report)
@@ -62,6 +74,8 @@ class ScoredModel:
     held_out: dict[str, float]
     dev: dict[str, float]
     data: Encoded
+    parts: np.ndarray
+    """Of the held-out examples, see `Encoded.parts`."""
 
 
 def score_model(directory: Path, task: Task) -> ScoredModel:
@@ -73,9 +87,28 @@ def score_model(directory: Path, task: Task) -> ScoredModel:
         for split in {"dev", task.held_out_split}
         if task.has(split)
     }
-    scores = {split: part.scores(predictor.encoded_logits(part)) for split, part in data.items()}
+    logits = {split: predictor.encoded_logits(part) for split, part in data.items()}
+    scores = {split: part.scores(logits[split]) for split, part in data.items()}
     held_out = task.held_out_split
-    return ScoredModel(scores[held_out], scores.get("dev", scores[held_out]), data[held_out])
+    return ScoredModel(
+        scores[held_out],
+        scores.get("dev", scores[held_out]),
+        data[held_out],
+        data[held_out].parts(logits[held_out]),
+    )
+
+
+def compared(parts: dict[str, np.ndarray], baseline: str | None, task: Task) -> dict:
+    """What report.json says of gains over the baseline; empty without one."""
+    if baseline is None:
+        return {"baseline": None, "gains": {}, "in_words": {}}
+    found = gains(parts, baseline)
+    where = f"{len(task.held_out()):,} {task.held_out_split} examples"
+    return {
+        "baseline": baseline,
+        "gains": {name: vars(gain) for name, gain in found.items()},
+        "in_words": {name: in_words(name, baseline, gain, where) for name, gain in found.items()},
+    }
 
 
 def row_of(name: str, directory: Path, scored: ScoredModel, speed: list[dict]) -> dict:
@@ -86,6 +119,7 @@ def row_of(name: str, directory: Path, scored: ScoredModel, speed: list[dict]) -
         "name": name,
         **scored.held_out,
         "dev": scored.dev,
+        "interval": interval(scored.parts),
         "latency_ms": latency["p50_ms"],
         "latency_spread_ms": [latency["p25_ms"], latency["p75_ms"]],
         "size_mb": round(model_bytes(directory) / 1e6, 3),

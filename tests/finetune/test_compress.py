@@ -34,7 +34,12 @@ def values(workshop, encoder, task):
         "distill": {"reference": "teacher", "alpha": 0.5},
         "prune": {"widths": [0.75], "fit": {**fit, "epochs": 1}},
         "quantise": {"mode": "static", "batches": 4, "allowed_drop": 5.0},
-        "report": {"repeats": 3, "batch_repeats": 2, "padded_length": 32},
+        "report": {
+            "repeats": 3,
+            "batch_repeats": 2,
+            "padded_length": 32,
+            "baseline": "teacher",
+        },
         "examples": ["今晴是很好"],
     }
 
@@ -71,6 +76,22 @@ def test_every_form_is_a_row(finished, workshop):
         )
     sizes = {row["name"]: row["parameters"] for row in report["models"]}
     assert sizes["student-width-0.75"] < sizes["student"] == sizes["student-int8"]
+
+
+def test_gains_are_over_the_baseline_and_the_majority_is_shown(finished, workshop):
+    report = json.loads((workshop / "compressed" / "report.json").read_text())
+    rows = {row["name"]: row for row in report["models"]}
+    assert report["gains"].keys() == rows.keys() - {"teacher"}
+    for name, gain in report["gains"].items():
+        points = 100 * (rows[name]["accuracy"] - rows["teacher"]["accuracy"])
+        assert gain["points"] == pytest.approx(points)
+        assert gain["low"] <= points + 1e-9 and points - 1e-9 <= gain["high"]
+    for row in rows.values():
+        assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
+    assert report["majority"]["scores"]["accuracy"] == 0.5
+    page = (workshop / "compressed" / "report.html").read_text()
+    assert report["in_words"]["student"].split(" (")[0] in page
+    assert "commonest in training" in page
 
 
 def test_picture_and_page(finished, workshop):
@@ -139,7 +160,11 @@ def test_the_choice_is_the_fastest_within_the_allowed_loss():
         ({"quantize": {}}, "did you mean 'quantise'"),
         ({"train": {"epoch": 1}}, "did you mean 'epochs'"),
         ({"prune": {"widths": ["wide"]}}, r"prune\.widths"),
-        ({"references": {"student": "x"}, "distill": None}, "the name of the student itself"),
+        ({"report": {"baseline": "techer"}}, r"report\.baseline: 'techer' is not among references"),
+        (
+            {"references": {"student": "x"}, "distill": None, "report": {}},
+            "the name of the student itself",
+        ),
     ],
 )
 def test_bad_recipes_are_refused_before_anything_runs(change, message, values):

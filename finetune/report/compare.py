@@ -1,0 +1,56 @@
+"""How models compare on the held-out examples: intervals by bootstrap, in numbers and in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from finetune.report.bootstrap import INTERVAL, RESAMPLES, Difference, difference, resampled
+from finetune.tasks import Task
+from finetune.training.scores import SCORES
+
+
+@dataclass(frozen=True)
+class Majority:
+    """The scores of always giving the commonest label of the training examples."""
+
+    label: str
+    scores: dict[str, float]
+
+
+def majority(task: Task) -> Majority | None:
+    """The majority class on the held-out split; None for tasks without one label a text."""
+    if task.kind != "classification":
+        return None
+    counts = np.bincount([example.label for example in task.split("train")])
+    commonest = int(counts.argmax())
+    labels = np.array([example.label for example in task.held_out()])
+    predicted = np.full_like(labels, commonest)
+    scores = {name: function(predicted, labels) for name, function in SCORES.items()}
+    return Majority(task.labels[commonest], scores)
+
+
+def interval(parts: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95% interval of a model's main score; parts [examples, 2] (`Encoded.parts`)."""
+    count = len(parts)
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    low, high = np.percentile(resampled(parts[None], weights), INTERVAL)
+    return float(low), float(high)
+
+
+def gains(parts: dict[str, np.ndarray], baseline: str) -> dict[str, Difference]:
+    """Points of every model over `baseline`, on the same examples."""
+    return {
+        name: difference({"": own[None]}, {"": parts[baseline][None]})
+        for name, own in parts.items()
+        if name != baseline
+    }
+
+
+def in_words(name: str, baseline: str, gain: Difference, where: str) -> str:
+    """One sentence on a gain; `where` says which examples it was measured on."""
+    size = f"{abs(gain.points):.1f} points {'above' if gain.points >= 0 else 'below'} {baseline}"
+    found = f"{name} is {size} on {where} (95% interval {gain.low:+.1f} to {gain.high:+.1f})"
+    if gain.is_outside:
+        return f"{found}."
+    return f"{found}: the interval includes 0, so these examples do not show a difference."
