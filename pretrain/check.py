@@ -24,6 +24,7 @@ from pretrain.encoders.config import (
     read_config,
 )
 from pretrain.recipe import DistillRecipe, MaskedLMRecipe
+from pretrain.training.checkpoint import complete, folder
 from pretrain.training.settings import TrainingRecipe
 
 R = TypeVar("R", bound=TrainingRecipe)
@@ -75,6 +76,7 @@ def environment_problems(recipe: TrainingRecipe, world_size: int) -> Iterator[Pr
     """What does not fit between a recipe that is right in itself, its files and its ranks."""
     yield from share_problems(recipe, world_size)
     yield from place_problems(recipe)
+    yield from initial_problems(recipe)
     manifest = None
     try:
         manifest = Manifest.read(recipe.data.shards)
@@ -111,6 +113,15 @@ def place_problems(recipe: TrainingRecipe) -> Iterator[Problem]:
             except OSError as error:
                 yield f"{path}: {error.strerror}", (field,)
                 break
+
+
+def initial_problems(recipe: TrainingRecipe) -> Iterator[Problem]:
+    """Weights to start from are there, unless the run has gone past its start."""
+    if recipe.init_from and not complete(folder(recipe.output_dir)):
+        try:
+            weights.shapes(recipe.init_from)
+        except UserError as error:
+            yield str(error), ("init_from",)
 
 
 def shard_problems(directory: Path, manifest: Manifest) -> Iterator[Problem]:

@@ -47,24 +47,39 @@ def main(
             print(f"{recipe.output_dir}: this run is finished; nothing to do")
         return print_result(recipe, 0, options.json)
     problems = check.problems(recipe, current().size, wrong)
+    error = None
     if problems:
-        raise UserError(
+        error = UserError(
             f"{options.config}: {len(problems)} problem(s)\n"
             + "\n".join(f"  {problem}" for problem in problems)
         )
-    return print_result(recipe, train(recipe, build, finish), options.json)
+        if current().size == 1 or recipe is None:
+            raise error
+    return print_result(recipe, train(recipe, build, finish, error), options.json)
 
 
-def train(recipe: TrainingRecipe, build: Build, finish: Finish | None = None) -> int:
-    """Join the other ranks, build the objective and train it; the exit code."""
+def train(
+    recipe: TrainingRecipe,
+    build: Build,
+    finish: Finish | None = None,
+    error: UserError | None = None,
+) -> int:
+    """Join the other ranks, build the objective and train it; the exit code.
+
+    error: what is wrong on this rank, perhaps on no other: all ranks are told, and end with it.
+    """
     from data_pipeline.shards.format import Manifest
     from pretrain.training import parallel, precision
     from pretrain.training.loop import fit
 
     world = parallel.join(recipe.optimizer.sharded)
-    precision.configure(recipe.precision)
-    manifest = Manifest.read(recipe.data.shards)
-    code = fit(build(recipe, manifest, world), recipe, manifest, world, finish)
+    with parallel.fail_together(world):
+        if error:
+            raise error
+        precision.configure(recipe.precision)
+        manifest = Manifest.read(recipe.data.shards)
+        objective = build(recipe, manifest, world)
+    code = fit(objective, recipe, manifest, world, finish)
     parallel.leave(world)
     return code
 

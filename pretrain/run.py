@@ -16,6 +16,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def build(recipe: DistillRecipe, manifest, world: World | None = None):
     """The objective of a recipe, with the student's initial weights."""
+    from pretrain.encoders import weights
     from pretrain.encoders.load import load_encoder
     from pretrain.encoders.student import build_student, freeze_unreached, seed_everything
     from pretrain.encoders.teacher_engine import open_engine
@@ -25,6 +26,8 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
 
     seed_everything(recipe.seed)
     teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
+    is_first = world is None or world.rank == 0
+    identity = {"teacher": weights.digest(teacher.state_dict())} if is_first else {}
     seed_everything(recipe.seed)  # the student's weights do not depend on the teacher's size
     with_hidden = recipe.relations.hidden > 0
     student = build_student(recipe.student, manifest, teacher, with_hidden)
@@ -34,7 +37,7 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
     shapes = [flops.Shape.of(encoder.config) for encoder in (teacher, student)]
     layers = recipe.teacher.layer, recipe.student.layer
     constants = {}
-    if recipe.teacher.engine == "onnx_int8" and (world is None or world.rank == 0):
+    if recipe.teacher.engine == "onnx_int8" and is_first:
         error = engine_error(recipe, teacher, engine)
         constants["teacher/engine_relation_error"] = error
         print(f"teacher.engine onnx_int8: KL of its relations from the exact ones {error:.2g}")
@@ -46,6 +49,7 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
         recipe.batch.relation_group_size,
         cost=partial(flops.distillation, shapes[0], layers[0], shapes[1], layers[1]),
         constants=constants,
+        identity=identity,
     )
 
 

@@ -1,6 +1,7 @@
 """Weights on disk: safetensors in and out, nothing unpickled."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,6 +81,16 @@ def load_into(layer: "nn.Layer", tensors: Mapping[str, np.ndarray], where: str) 
         array = np.asarray(tensors[name]).astype("float32" if kind == "bfloat16" else kind)
         tensor = paddle.to_tensor(array, place=paddle.CPUPlace())
         parameter.set_value(tensor.astype(parameter.dtype))
+
+
+def digest(state: "Mapping[str, paddle.Tensor]") -> str:
+    """SHA-256 of a state dict, whatever file it came from."""
+    hasher = hashlib.sha256()
+    for name in sorted(state):
+        array = np.ascontiguousarray(_as_stored(state[name]))
+        hasher.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        hasher.update(array.data)
+    return hasher.hexdigest()
 
 
 def files_of(directory: Path, file: str = WEIGHTS) -> list[Path]:

@@ -24,6 +24,7 @@ class Distillation(nn.Layer):
         group_size: samples of a relation group.
         cost: floating-point operations of a batch of (tokens, length); None when it is not needed.
         constants: numbers that every record of the run repeats.
+        identity: digests by name of what a resumed run must find unchanged.
     """
 
     weighted = False  # all relation groups count alike, and micro-batches have as many each
@@ -37,11 +38,13 @@ class Distillation(nn.Layer):
         group_size: int,
         cost: Callable[[int, int], int] | None = None,
         constants: Mapping[str, float] | None = None,
+        identity: Mapping[str, str] | None = None,
     ):
         super().__init__()
         self.encoder, self.teacher, self.layer = student, teacher, layer
         self.relations, self.group_size = relations, group_size
         self.cost, self.constants = cost, dict(constants or {})
+        self.identity = dict(identity or {})
 
     def sample(self, batch: Batch, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
         """([input_ids, attention_mask], 1); `random` is unused."""

@@ -28,6 +28,7 @@ class MaskedLM(nn.Layer):
         masking: Masking,
         cost: Callable[[int, int], int] | None = None,
         constants: Mapping[str, float] | None = None,
+        identity: Mapping[str, str] | None = None,
     ):
         super().__init__()
         config = encoder.config
@@ -37,6 +38,7 @@ class MaskedLM(nn.Layer):
         self.bias = self.create_parameter([config.vocab_size], is_bias=True)
         self.manifest, self.masking = manifest, masking
         self.cost, self.constants = cost, dict(constants or {})
+        self.identity = dict(identity or {})
 
     def sample(self, batch: Batch, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
         """([input_ids, attention_mask, positions of the hidden tokens in the flat batch, labels],

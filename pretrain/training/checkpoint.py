@@ -2,7 +2,8 @@
 
     checkpoints/step-N/
         model.safetensors        the objective's weights, frozen ones too
-        optimizer.safetensors    AdamW's moments, by the weights' own names
+        optimizer.safetensors    AdamW's moments, by the weights' own names; where they are sharded,
+                                 optimizer-RANK-of-SIZE.safetensors, written by each rank
         state.json               counters, loss scale, position in the data, recipe, environment
         complete.json            written last: size and digest of the others
 
@@ -10,9 +11,11 @@ A step is written under a temporary name, synced, marked and only then renamed. 
 draw from seeds that are functions of the step, so there is no generator state to save.
 """
 
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,40 +50,69 @@ def folder(output_dir: Path) -> Path:
     return output_dir / "checkpoints"
 
 
-def save(folder: Path, step: int, layer: "nn.Layer", moments: dict, state: dict) -> Path:
-    """Write `step-N` whole; `moments` are `optimizer_tensors`, of all ranks.
+def save(
+    folder: Path, step: int, layer: "nn.Layer", moments: "dict[str, paddle.Tensor]", state: dict
+) -> Path:
+    """Write `step-N` whole from one process; `moments` are `optimizer_tensors`.
 
     Raises:
         UserError: it cannot be written; older checkpoints stay.
     """
-    from safetensors import SafetensorError
+    begin(folder, step)
+    write_moments(folder, step, moments)
+    return commit(folder, step, layer, state)
 
-    final, temporary = folder / f"step-{step}", folder / f".step-{step}.tmp"
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+
+def begin(folder: Path, step: int) -> None:
+    """Make the temporary directory of a checkpoint, on one rank."""
+    with _reported(folder, step):
+        shutil.rmtree(_temporary(folder, step), ignore_errors=True)
+        _temporary(folder, step).mkdir(parents=True)
+
+
+def write_moments(
+    folder: Path, step: int, moments: "dict[str, paddle.Tensor]", rank: int = 0, ranks: int = 1
+) -> None:
+    """Write the moments that this rank holds, one of `ranks` that hold some."""
+    name = FILES[1] if ranks == 1 else f"optimizer-{rank:05d}-of-{ranks:05d}.safetensors"
+    with _reported(folder, step):
+        weights.write(_temporary(folder, step) / name, moments)
+
+
+def commit(folder: Path, step: int, layer: "nn.Layer", state: dict) -> Path:
+    """Write the rest on one rank, once all have written their moments: the marker comes last."""
+    final, temporary = folder / f"step-{step}", _temporary(folder, step)
+    with _reported(folder, step):
         weights.write(temporary / FILES[0], layer.state_dict())
-        weights.write(temporary / FILES[1], moments)
         write_json(temporary / FILES[2], state)
         digests = {
-            name: {
-                "bytes": (temporary / name).stat().st_size,
-                "sha256": sha256(temporary / name),
-            }
-            for name in FILES
+            path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            for path in sorted(temporary.iterdir())
         }
         write_json(temporary / MARKER, {"step": step, "files": digests})
         sync(temporary)
         shutil.rmtree(final, ignore_errors=True)  # incomplete, or this step would not be saved
         temporary.rename(final)
         sync(folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(
-            f"{final}: cannot be written: {error}; older checkpoints are untouched, and the same "
-            "command resumes from the newest of them"
-        ) from None
     return final
+
+
+def _temporary(folder: Path, step: int) -> Path:
+    return folder / f".step-{step}.tmp"
+
+
+@contextlib.contextmanager
+def _reported(folder: Path, step: int) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(_temporary(folder, step), ignore_errors=True)
+        raise UserError(
+            f"{folder / f'step-{step}'}: cannot be written: {error}; older checkpoints are "
+            "untouched, and the same command resumes from the newest of them"
+        ) from None
 
 
 def complete(folder: Path) -> list[SavedCheckpoint]:
@@ -118,7 +150,10 @@ def damaged(saved: SavedCheckpoint) -> str:
 def load(saved: SavedCheckpoint, layer: "nn.Layer", optimizer) -> dict:
     """Load weights and moments; return the saved state."""
     weights.load_into(layer, weights.read(saved.path / FILES[0]), str(saved.path))
-    set_optimizer_tensors(layer, optimizer, weights.read(saved.path / FILES[1]))
+    moments: dict = {}
+    for path in sorted(saved.path.glob("optimizer*.safetensors")):
+        moments |= weights.read(path)
+    set_optimizer_tensors(layer, optimizer, moments)
     return saved.state()
 
 

@@ -10,14 +10,13 @@ from paddle import nn
 
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
-from data_pipeline.base.files import write_json
 from data_pipeline.loading import order
 from data_pipeline.loading.loader import Loader
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from pretrain.encoders import linear
-from pretrain.training import flops, parallel, precision, resume
+from pretrain.training import checkpoint, flops, parallel, precision, resume
 from pretrain.training import optimizer as optimize
-from pretrain.training.finished import FINISHED
+from pretrain.training.finished import mark_finished
 from pretrain.training.hang import HangWatch
 from pretrain.training.metrics import LogContext, MetricsLog
 from pretrain.training.resume import TrainState
@@ -45,7 +44,10 @@ def fit(
 
     finish: called on rank 0 after the last step.
     """
-    with resume.lock(recipe.output_dir) if world.rank == 0 else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        with parallel.fail_together(world):
+            if world.rank == 0:
+                stack.enter_context(resume.lock(recipe.output_dir))
         session = open_session(objective, recipe, manifest, world)
         state = session.state
         with (
@@ -73,10 +75,13 @@ def fit(
                 if due and code != NOT_FINITE:
                     log.flush(state)
                     resume.save(objective, session.adam, recipe, manifest, world, state)
-            parallel.barrier(world)  # the launcher ends all when one ends; some may still save
-        if code == 0 and world.rank == 0 and finish:
-            finish(objective, recipe)
-    return report_end(code, recipe, world, state)
+        with parallel.fail_together(world):
+            if code == 0 and world.rank == 0:
+                if finish:
+                    finish(objective, recipe)
+                mark_finished(recipe, state.counters)
+    report_end(code, recipe, world, state)
+    return code
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,11 @@ def open_session(
     model, optimizer = parallel.wrap(objective, adam, world, recipe.optimizer.sharded)
     state = resume.restore(objective, adam, recipe, manifest, world)
     trainer = Trainer(recipe, objective, model, optimizer, trained, world)
-    loader = open_loader(recipe, world, state.order)
-    if world.rank == 0:
-        prepare_directory(recipe, world, manifest, loader)
+    with parallel.fail_together(world):
+        loader = open_loader(recipe, world, state.order)
+    with parallel.fail_together(world):
+        if world.rank == 0:
+            prepare_directory(recipe, world, manifest, loader)
     watch = HangWatch(recipe.safety.hang_seconds, world.rank, parallel.neighbours(world))
     parallel.barrier(world)  # all ranks measure at once, as they will compute
     with precision.autocast(recipe.precision):
@@ -192,21 +199,25 @@ def prepare_directory(
     )
 
 
-def report_end(code: int, recipe: TrainingRecipe, world: order.World, state: TrainState) -> int:
-    """Print, on rank 0, how the run has ended; a finished run is marked as such."""
-    if world.rank != 0:
-        return code
+def report_end(code: int, recipe: TrainingRecipe, world: order.World, state: TrainState) -> None:
+    """Print, on rank 0, how the run has ended.
+
+    Raises:
+        UserError: too many steps in a row were not finite; on all ranks.
+    """
     where = recipe.output_dir
     if code == NOT_FINITE:
+        newest = checkpoint.complete(checkpoint.folder(where))
         raise UserError(
             f"{where}: {recipe.safety.max_skipped_steps} steps in a row had a non-finite gradient; "
-            "the weights are those from before. A lower learning rate, or a look at the data, "
-            "would help; the newest checkpoint is whole",
+            "the weights are those from before. Look at the data of these steps, or start a new "
+            "run with a lower rate"
+            + (f" from the newest checkpoint: --init_from {newest[-1].path}" if newest else ":")
+            + f" --output_dir {where}-2 "
+            f"--optimizer.learning_rate {recipe.optimizer.learning_rate / 2:g}",
             exit_code=NOT_FINITE,
         )
-    if code == SAVED_AND_STOPPED:
+    if world.rank == 0 and code == SAVED_AND_STOPPED:
         print(f"{where}: saved at step {state.step} and stopped; the same command resumes it")
-    else:
-        write_json(where / FINISHED, state.counters)
+    elif world.rank == 0:
         print(f"{where}: finished after {state.step} steps")
-    return code

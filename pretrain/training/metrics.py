@@ -146,8 +146,9 @@ class MetricsLog:
         sums |= {"tokens": self.tokens, "cells": self.cells, "flops": self.flops}
         sums |= {"ceiling": self.context.ceiling}
         mean = parallel.mean_over_ranks(sums, self.world)
-        if self.writer:
-            self._write(state.step, mean, time.perf_counter() - self.began)
+        with parallel.fail_together(self.world):  # the disk of rank 0 may be full
+            if self.writer:
+                self._write(state.step, mean, time.perf_counter() - self.began)
         self._reset()
 
     def _write(self, step: int, mean: dict[str, float], seconds: float) -> None:

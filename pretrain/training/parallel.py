@@ -1,13 +1,16 @@
 """The ranks of a run, on Paddle Fleet."""
 
+import contextlib
 import os
 import socket
 import time
 import zlib
+from collections.abc import Iterator
 
 import paddle
 from paddle import Tensor, nn
 
+from data_pipeline.base.errors import UserError
 from data_pipeline.loading.order import World
 from pretrain.training.world import current
 
@@ -78,11 +81,6 @@ def sum_over_ranks(number: float) -> Tensor:
     return total.reshape([])
 
 
-def same_on_all_ranks(value: int, world: World) -> bool:
-    """Whether all ranks pass the same number. Every rank must call it; all get the same answer."""
-    return world.size == 1 or len({other for (other,) in _gather([value], world)}) == 1
-
-
 def neighbours(world: World) -> list[int]:
     """Process ids of the other ranks on this machine."""
     if world.size == 1:
@@ -99,21 +97,31 @@ def _gather(values: list[int], world: World) -> list[list[int]]:
     return [tensor.tolist() for tensor in by_rank]
 
 
-def gather(own: dict[str, Tensor], world: World) -> dict[str, Tensor]:
-    """Tensors of all ranks on rank 0, where each is held by one of them; nothing on the others."""
-    if world.size == 1:
-        return own
-    by_rank: list[list[tuple[str, list[int], str]]] = []
-    entries = [(name, x.shape, str(x.dtype).rpartition(".")[2]) for name, x in own.items()]
-    paddle.distributed.all_gather_object(by_rank, entries)
-    gathered = {}
-    for rank, entries_of_rank in enumerate(by_rank):
-        for name, shape, dtype in entries_of_rank:
-            tensor = own[name] if rank == world.rank else paddle.empty(shape, dtype)
-            paddle.distributed.broadcast(tensor, src=rank)
-            if world.rank == 0:
-                gathered[name] = tensor.cpu()
-    return gathered
+@contextlib.contextmanager
+def fail_together(world: World) -> Iterator[None]:
+    """When the part inside fails on one rank, end all ranks with its exit code.
+
+    Every rank must enter it, and inside none may wait for another. The rank that failed raises its
+    own error, the others a UserError that names it. Otherwise they would wait for it in their next
+    exchange, and their supervisors would start them again.
+    """
+    error = None
+    try:
+        yield
+    except Exception as caught:  # not only a UserError: any error would leave the others waiting
+        error = caught
+    code = 0 if error is None else getattr(error, "exit_code", 1)
+    codes = [code] if world.size == 1 else [other for (other,) in _gather([code], world)]
+    if error is not None:
+        raise error
+    for rank, other in enumerate(codes):
+        if other:
+            raise UserError(f"rank {rank} has failed; the reason is in its log", exit_code=other)
+
+
+def from_rank_0(number: int, world: World) -> int:
+    """The number that rank 0 passes. Every rank must call it."""
+    return number if world.size == 1 else _gather([number], world)[0][0]
 
 
 def all_reduce_seconds(parameters: list, world: World, repeats: int = 3) -> float:

@@ -1,14 +1,13 @@
 """The state of a run: saved with every checkpoint, checked and restored by the next start."""
 
 import contextlib
-import copy
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from paddle import nn
 
@@ -16,15 +15,16 @@ from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading.order import State, World
 from data_pipeline.shards.format import VOCABULARY, Manifest
+from pretrain.encoders import device
 from pretrain.training import checkpoint, parallel, precision
+from pretrain.training.initial import load_initial_weights
+from pretrain.training.same_run import recipe_differences, refusal
 from pretrain.training.settings import TrainingRecipe
 
-# A resumed run may differ in these and still be the same run.
-FREE_TO_CHANGE = (
-    *("output_dir", "data.shards", "data.workers"),
-    *("optimizer.sharded", "checkpoint", "monitor", "safety"),
-)
 BIT_FOR_BIT = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")  # they decide the order of float sums
+
+PER_RANK = ("FLAGS_selected_gpus", "FLAGS_selected_xpus")  # set by the launcher
+LIBRARIES = ("paddlepaddle", "paddlenlp", "numpy")
 
 LOCK = ".lock"
 
@@ -91,35 +91,58 @@ def _try_lock(file) -> bool:
 def restore(
     objective: nn.Layer, optimizer, recipe: TrainingRecipe, manifest: Manifest, world: World
 ) -> TrainState:
-    """Load the newest whole checkpoint into `objective` and `optimizer`; a fresh state without one.
+    """Load the newest whole checkpoint into `objective` and `optimizer`; a fresh state without one,
+    from the weights that `init_from` names. Rank 0 verifies and compares for all ranks.
 
     Raises:
-        UserError: it belongs to another run, or the ranks do not see the same checkpoint.
+        UserError: the checkpoint belongs to another run, none of several is whole, or a rank does
+            not see it.
     """
-    report = print if world.rank == 0 else lambda _: None
     folder = checkpoint.folder(recipe.output_dir)
-    newest = checkpoint.newest(folder, report)
-    if not parallel.same_on_all_ranks(newest.step if newest else -1, world):
-        raise UserError(
-            f"{folder}: the ranks do not see the same newest checkpoint there; "
-            "output_dir must be a directory that all nodes share"
-        )
+    step = -1
+    with parallel.fail_together(world):
+        if world.rank == 0:
+            step = verified_step(folder, objective, recipe, manifest, world)
+    step = parallel.from_rank_0(step, world)
+    with parallel.fail_together(world):
+        if step < 0:
+            if recipe.init_from:
+                load_initial_weights(objective, recipe.init_from)
+            return TrainState(precision.initial_scale(recipe.precision))
+        saved = checkpoint.SavedCheckpoint(step, folder / f"step-{step}")
+        if not (saved.path / checkpoint.MARKER).exists():
+            raise UserError(
+                f"{saved.path}: rank {world.rank} does not see this checkpoint, rank 0 does; "
+                "output_dir must be a directory that all nodes share"
+            )
+        record = checkpoint.load(saved, objective, optimizer)
+    return TrainState(
+        precision.LossScale(**record["loss_scale"]),
+        **record["counters"],
+        order=State(**record["order"]),
+    )
+
+
+def verified_step(
+    folder: Path, objective: nn.Layer, recipe: TrainingRecipe, manifest: Manifest, world: World
+) -> int:
+    """Step of the newest whole checkpoint of this very run, -1 when there is none at all."""
+    newest = checkpoint.newest(folder)
     if newest is None:
-        return TrainState(precision.initial_scale(recipe.precision))
+        if checkpoint.complete(folder):
+            raise UserError(
+                f"{folder}: none of the checkpoints is whole. Restore one of them from a copy; or, "
+                "to begin again, remove them or give the run another output_dir"
+            )
+        return -1
     saved = newest.state()
-    changed = differences(saved, recipe, manifest)
+    changed = differences(saved, recipe, manifest, objective.identity)
     if changed:
-        raise UserError(
-            f"{newest.path} cannot be resumed by this recipe:\n"
-            + "\n".join(f"  {text}" for text in changed)
-            + "\n  Undo the change, or give the run another output_dir."
-        )
-    for text in recipes.differences(saved["environment"], environment()):
-        report(f"{newest.path}: {text}; the last bits of sums will differ from before")
-    checkpoint.load(newest, objective, optimizer)
-    report(f"{newest.path}: resuming from step {newest.step}")
-    scale, position = saved["loss_scale"], saved["order"]
-    return TrainState(precision.LossScale(**scale), **saved["counters"], order=State(**position))
+        raise UserError(refusal(newest.path, changed))
+    for text in recipes.differences(saved["environment"], environment(world)):
+        print(f"{newest.path}: {text}; the last bits of sums will differ from before")
+    print(f"{newest.path}: resuming from step {newest.step}")
+    return newest.step
 
 
 def save(
@@ -131,52 +154,56 @@ def save(
     state: TrainState,
 ) -> None:
     """Save a checkpoint, and remove those that the recipe does not retain. Rank 0 writes; where
-    moments are sharded, the others send it theirs."""
-    moments = checkpoint.optimizer_tensors(objective, optimizer)
-    if recipe.optimizer.sharded:
-        moments = parallel.gather(moments, world)
-    if world.rank != 0:
-        return
-    record = {
-        "counters": state.counters,
-        "loss_scale": asdict(state.scale),
-        "order": asdict(state.order),
-        "data_fingerprint": manifest.fingerprint,
-        "vocab_sha256": manifest.vocab_sha256,
-        "recipe": recipe.model_dump(mode="json"),
-        "world_size": world.size,
-        "environment": environment(),
-    }
-    folder = checkpoint.folder(recipe.output_dir)
-    checkpoint.save(folder, state.step, objective, moments, record)
-    checkpoint.retain(folder, recipe.checkpoint.keep_last, recipe.checkpoint.keep_every)
+    moments are sharded, each rank writes its own. All ranks fail when one does."""
+    folder, step = checkpoint.folder(recipe.output_dir), state.step
+    sharded = recipe.optimizer.sharded and world.size > 1
+    with parallel.fail_together(world):
+        if world.rank == 0:
+            checkpoint.begin(folder, step)
+    with parallel.fail_together(world):
+        if sharded or world.rank == 0:
+            moments = checkpoint.optimizer_tensors(objective, optimizer)
+            part = (world.rank, world.size) if sharded else (0, 1)
+            checkpoint.write_moments(folder, step, moments, *part)
+    with parallel.fail_together(world):
+        if world.rank == 0:
+            record = {
+                "counters": state.counters,
+                "loss_scale": asdict(state.scale),
+                "order": asdict(state.order),
+                "data_fingerprint": manifest.fingerprint,
+                "vocab_sha256": manifest.vocab_sha256,
+                "identity": objective.identity,
+                "recipe": recipe.model_dump(mode="json"),
+                "environment": environment(world),
+            }
+            checkpoint.commit(folder, step, objective, record)
+            settings = recipe.checkpoint
+            checkpoint.retain(folder, settings.keep_last, settings.keep_every)
 
 
-def differences(saved: dict, recipe: TrainingRecipe, manifest: Manifest) -> list[str]:
+def differences(
+    saved: dict, recipe: TrainingRecipe, manifest: Manifest, identity: dict[str, str]
+) -> list[str]:
     """What makes a saved state that of another run, each with its field; empty when nothing."""
-    changed = recipes.differences(
-        without(saved["recipe"], FREE_TO_CHANGE),
-        without(recipe.model_dump(mode="json"), FREE_TO_CHANGE),
-    )
+    changed = recipe_differences(saved["recipe"], recipe, saved["counters"]["step"])
     if saved["vocab_sha256"] != manifest.vocab_sha256:
         changed.append(f"{recipe.data.shards}/{VOCABULARY}: another vocabulary")
     elif saved["data_fingerprint"] != manifest.fingerprint:
         changed.append(f"{recipe.data.shards}: other shards than those it was trained on")
+    for name, digest in identity.items():
+        if saved["identity"].get(name) != digest:
+            changed.append(f"{name}: other weights than those it was trained with")
     return changed
 
 
-def without(values: dict[str, Any], fields: Iterable[str]) -> dict[str, Any]:
-    """A copy of nested `values` that lacks the fields of these dotted names."""
-    values = copy.deepcopy(values)
-    for field_name in fields:
-        *parents, last = field_name.split(".")
-        section = values
-        for key in parents:
-            section = section.get(key, {})
-        section.pop(last, None)
-    return values
-
-
-def environment() -> dict[str, str | None]:
-    """The variables that a bit-for-bit resume depends on."""
-    return {name: os.environ.get(name) for name in BIT_FOR_BIT}
+def environment(world: World) -> dict[str, str | int | None]:
+    """What a bit-for-bit resume depends on besides the recipe: variables, versions, ranks."""
+    flags = {name: value for name, value in os.environ.items() if name.startswith("FLAGS_")}
+    return {
+        **{name: os.environ.get(name) for name in BIT_FOR_BIT},
+        **{name: value for name, value in sorted(flags.items()) if name not in PER_RANK},
+        **{name: version(name) for name in LIBRARIES},
+        "device": "gpu" if device.on_gpu() else "cpu",
+        "world_size": world.size,
+    }

@@ -131,6 +131,9 @@ class TrainingRecipe(Recipe):
     """Directory of the run: checkpoints, metrics, curves."""
     seed: int = Field(2021, ge=0, lt=2**32)
     """Of weights, order and dropout."""
+    init_from: Path | None = None
+    """Weights to start from with a fresh schedule: a checkpoint (`RUN/checkpoints/step-N`), a
+    release or another encoder directory of the same sizes. None: fresh weights."""
     data: Data
     """Shards and shuffling."""
     batch: Batch = Batch()

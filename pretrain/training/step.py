@@ -32,6 +32,9 @@ class Objective(Protocol):
     constants: dict[str, float]
     """Numbers that every record of the run repeats."""
 
+    identity: dict[str, str]
+    """Digests by name of what a resumed run must find unchanged; on rank 0."""
+
     def sample(self, batch: Batch, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
         """(inputs of a micro-batch, its weight); on the host."""
 

@@ -59,8 +59,8 @@ def forward_backward(trainer, ready, *rest, inner=train.forward_backward):
     return inner(trainer, ready, *rest)
 
 
-def save(folder, step, *rest, inner=checkpoint.save):
-    """The real one, killed on the way where asked."""
+def begin(folder, step, inner=checkpoint.begin):
+    """The real begin of saving, from where on file operations are counted."""
     wanted, operation = FAULTS.get("kill_in_save", (None, 0))
     if BEFALLEN and step == wanted:
         seen = 0
@@ -72,9 +72,9 @@ def save(folder, step, *rest, inner=checkpoint.save):
                 kill()
 
         sys.addaudithook(hook)
-    return inner(folder, step, *rest)
+    return inner(folder, step)
 
 
 if __name__ == "__main__":
-    train.forward_backward, checkpoint.save = forward_backward, save
+    train.forward_backward, checkpoint.begin = forward_backward, begin
     entry.end(run.main())

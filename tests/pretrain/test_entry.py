@@ -30,7 +30,14 @@ def start(monkeypatch):
 
     def start(argv, finished=False):
         trained = []
-        monkeypatch.setattr(entry, "train", lambda read, *_: trained.append(read) or 7)
+
+        def train(recipe, build, finish, error):
+            if error:
+                raise error
+            trained.append(recipe)
+            return 7
+
+        monkeypatch.setattr(entry, "train", train)
         monkeypatch.setattr("pretrain.training.finished.is_finished", lambda _: finished)
         return entry.main(DistillRecipe, "Distil.", run.build, argv), trained
 

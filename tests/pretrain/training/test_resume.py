@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shutil
 
 import pytest
 
@@ -10,9 +11,10 @@ from data_pipeline.base.recipes import check
 from data_pipeline.loading.order import State, World
 from data_pipeline.shards.format import Manifest
 from pretrain import run
+from pretrain.encoders import weights
 from pretrain.recipe import DistillRecipe
+from pretrain.training import checkpoint, parallel, resume
 from pretrain.training import optimizer as optimize
-from pretrain.training import parallel, resume
 from pretrain.training.precision import LossScale
 from tests.pretrain import tiny
 
@@ -38,10 +40,23 @@ def test_a_state_comes_back_whole(saved, capsys):
     assert "last bits" not in said
 
 
-def test_other_ranks_than_the_first_are_quiet(saved, capsys, monkeypatch):
+def test_other_ranks_than_the_first_are_told_and_quiet(saved, capsys, monkeypatch):
     monkeypatch.setattr(parallel, "_gather", lambda values, world: [values] * world.size)
-    resume.restore(*saved, World(1, 2))
+    monkeypatch.setattr(parallel, "from_rank_0", lambda number, world: 5)
+    monkeypatch.setattr(resume, "verified_step", lambda *_: pytest.fail("rank 0 alone verifies"))
+    assert resume.restore(*saved, World(1, 2)).step == 5
     assert capsys.readouterr().out == ""
+
+
+def test_another_number_of_ranks_and_other_versions_are_said(saved, capsys, monkeypatch):
+    monkeypatch.setattr(parallel, "_gather", lambda values, world: [values] * world.size)
+    monkeypatch.setattr(resume, "version", lambda name: "9.9")
+    monkeypatch.setenv("FLAGS_something", "1")
+    resume.restore(*saved, World(0, 2))
+    said = capsys.readouterr().out
+    assert "world_size: was 1, is now 2" in said
+    assert "numpy: was " in said
+    assert "FLAGS_something: was None, is now '1'" in said
 
 
 @pytest.mark.parametrize("name", resume.BIT_FOR_BIT)
@@ -104,10 +119,45 @@ def test_other_shards_and_another_vocabulary_are_refused_and_named(saved):
             resume.restore(objective, adam, recipe, other, World())
 
 
-def test_ranks_that_see_other_checkpoints_end(saved, monkeypatch):
-    monkeypatch.setattr(parallel, "_gather", lambda values, world: [values, [-1]])
-    with pytest.raises(UserError, match="all nodes share"):
-        resume.restore(*saved, World(0, 2))
+def test_a_rank_that_does_not_see_the_checkpoint_ends_all(saved, monkeypatch):
+    monkeypatch.setattr(parallel, "_gather", lambda values, world: [values] * world.size)
+    monkeypatch.setattr(parallel, "from_rank_0", lambda number, world: 7)
+    with pytest.raises(UserError, match=r"rank 1 does not see this checkpoint.* all nodes share"):
+        resume.restore(*saved, World(1, 2))
+
+
+def test_an_error_of_one_rank_is_the_end_of_all(monkeypatch):
+    monkeypatch.setattr(parallel, "_gather", lambda values, world: [[0], [76], [0]])
+    with (
+        pytest.raises(UserError, match="rank 1 has failed") as caught,
+        parallel.fail_together(World(2, 3)),
+    ):
+        pass
+    assert caught.value.exit_code == 76
+    monkeypatch.setattr(parallel, "_gather", lambda values, world: [values] * 3)
+    with pytest.raises(OSError, match="own"), parallel.fail_together(World(1, 3)):
+        raise OSError("own")
+
+
+def test_a_teacher_is_compared_by_its_weights_not_by_its_path(saved, tiny_root, tmp_path):
+    _, adam, recipe, manifest = saved
+    moved = shutil.copytree(tiny_root / "teacher", tmp_path / "moved")
+    values = tiny.distill_values(tiny_root, recipe.output_dir, **{"teacher.path": str(moved)})
+    recipe = check(DistillRecipe, values, "test")
+    same = run.build(recipe, manifest)
+    assert resume.restore(same, adam, recipe, manifest, World()).step == 5
+    tensors = weights.read(moved)
+    tensors["encoder.layers.0.linear1.weight"][0, 0] += 1
+    weights.write(moved / "model.safetensors", tensors)
+    with pytest.raises(UserError, match="teacher: other weights than those it was trained with"):
+        resume.restore(run.build(recipe, manifest), adam, recipe, manifest, World())
+
+
+def test_when_no_checkpoint_is_whole_the_run_stops(saved):
+    for path in checkpoint.folder(saved[2].output_dir).glob("step-*/model.safetensors"):
+        path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="none of the checkpoints is whole"):
+        resume.restore(*saved, World())
 
 
 def test_one_process_at_a_time_writes_a_run(tmp_path):
