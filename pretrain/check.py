@@ -12,6 +12,7 @@ from typing import TypeVar
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading import order
+from data_pipeline.loading.holdout import trained_samples
 from data_pipeline.shards.format import Manifest
 from data_pipeline.text import vocab
 from pretrain.encoders import weights
@@ -137,11 +138,19 @@ def shard_problems(directory: Path, manifest: Manifest) -> Iterator[Problem]:
 
 def data_problems(recipe: TrainingRecipe, manifest: Manifest) -> Iterator[Problem]:
     """Enough samples, and enough positions for the longest."""
-    if manifest.samples < recipe.batch.global_batch_size:
+    group_size, holdout = recipe.batch.relation_group_size, recipe.data.holdout_samples
+    samples = trained_samples(manifest.samples, holdout, group_size)
+    if samples < recipe.batch.global_batch_size:
+        without = f" without the holdout of {holdout}" if holdout else ""
         yield (
             f"{recipe.batch.global_batch_size}, but {recipe.data.shards} holds "
-            f"{manifest.samples} samples, and can give no more at a time",
-            ("batch.global_batch_size", "data.shards"),
+            f"{samples} samples{without}, and can give no more at a time",
+            ("batch.global_batch_size", "data.shards", "data.holdout_samples"),
+        )
+    if 0 < holdout < group_size:
+        yield (
+            f"{holdout} is less than one relation group of {group_size}",
+            ("data.holdout_samples", "batch.relation_group_size"),
         )
     name = "student" if isinstance(recipe, DistillRecipe) else "encoder"
     positions = getattr(recipe, name).max_position_embeddings

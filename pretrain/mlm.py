@@ -34,7 +34,7 @@ def build(recipe: MaskedLMRecipe, manifest, world: World | None = None):
         manifest.vocab_size,
         recipe.masking.share,
     )
-    objective = MaskedLM(encoder, manifest, recipe.masking, cost)
+    objective = MaskedLM(encoder, manifest, recipe.masking, recipe.compute, cost)
     if recipe.initial_weights.from_corpus:
         from pretrain.objectives.initial_weights import initialise
 

@@ -33,7 +33,14 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
     student = build_student(recipe.student, manifest, teacher, with_hidden)
     freeze_unreached(student, recipe.student.layer, with_hidden)
     dtype = effective_dtype(recipe.precision)
-    engine = open_engine(recipe.teacher.engine, teacher, recipe.teacher.layer, with_hidden, dtype)
+    engine = open_engine(
+        recipe.teacher.engine,
+        teacher,
+        recipe.teacher.layer,
+        with_hidden,
+        dtype,
+        recipe.compute.attention,
+    )
     shapes = [flops.Shape.of(encoder.config) for encoder in (teacher, student)]
     layers = recipe.teacher.layer, recipe.student.layer
     constants = {}
@@ -47,6 +54,7 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
         recipe.student.layer,
         recipe.relations,
         recipe.batch.relation_group_size,
+        recipe.compute,
         cost=partial(flops.distillation, shapes[0], layers[0], shapes[1], layers[1]),
         constants=constants,
         identity=identity,

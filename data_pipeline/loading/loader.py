@@ -48,6 +48,7 @@ class Loader:
     for any number. Threads are enough, because reading a block and padding a batch are calls into
     HDF5 and numpy.
     pad_to_multiple: L is rounded up to a multiple of this, but not above the shards' max_length.
+    samples: only the first so many samples of the shards; all when None.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class Loader:
         *,
         workers: int = 1,
         pad_to_multiple: int = 8,
+        samples: int | None = None,
     ):
         self.reader = ShardReader(directory)
         self.settings, self.world, self.state = settings, world or World(), state or State()
         self.workers, self.pad_to_multiple = workers, pad_to_multiple
-        self.samples = self.reader.manifest.samples
+        self.samples = samples or self.reader.manifest.samples
         order.check(settings, self.world, self.samples, groups_per_micro_batch)
         if self.state.batches >= self.steps_per_epoch:
             raise UserError(

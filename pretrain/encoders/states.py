@@ -1,7 +1,14 @@
 """Q, K, V and output hidden states of one encoder layer, computing nothing above it."""
 
+from functools import partial
+
 import paddle
+import paddle.nn.functional as F
 from paddle import Tensor, nn
+
+from pretrain.encoders.settings import Compute
+
+PLAIN = Compute()
 
 
 def qkv_at(encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: int):
@@ -21,27 +28,83 @@ def qkv_at(encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: 
 
 
 def states_at(
-    encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: int, with_hidden: bool
+    encoder: nn.Layer,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    layer: int,
+    with_hidden: bool,
+    compute: Compute = PLAIN,
 ):
     """`qkv_at`, and with `with_hidden` also what the layer puts out, [B, L, hidden size]."""
-    below, block = hidden_below(encoder, input_ids, attention_mask, layer)
+    below = hidden_states(encoder, input_ids, attention_mask, layer - 1, compute)
+    block = encoder.encoder.layers[layer - 1]
     attention, inner = block.self_attn, below
     if block.normalize_before:
         inner = block.norm1(below)
     qkv = attention.q_proj(inner), attention.k_proj(inner), attention.v_proj(inner)
-    return (*qkv, block(below, attention_bias(attention_mask))) if with_hidden else qkv
+    if not with_hidden:
+        return qkv
+    return (*qkv, run_block(block, below, attention_bias(attention_mask), compute))
 
 
-def hidden_below(encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: int):
-    """What goes into layer number `layer` (from 1), [B, L, hidden size], and that layer."""
+def hidden_states(
+    encoder: nn.Layer,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    layers: int,
+    compute: Compute = PLAIN,
+) -> Tensor:
+    """What layer number `layers` puts out, [B, L, hidden size]; 0 are the embeddings."""
     bias = attention_bias(attention_mask)
     hidden = encoder.embeddings(input_ids=input_ids)
-    blocks = encoder.encoder.layers
-    for index in range(layer - 1):
-        hidden = blocks[index](hidden, bias)
-    return hidden, blocks[layer - 1]
+    for index in range(layers):
+        hidden = run_block(encoder.encoder.layers[index], hidden, bias, compute)
+    return hidden
 
 
 def attention_bias(attention_mask: Tensor) -> Tensor:
     """[B, L] of 1 and 0 to [B, 1, 1, L] of 0 and -1e4, as PaddleNLP's encoders add it."""
     return ((1.0 - attention_mask.astype(paddle.get_default_dtype())) * -1e4).unsqueeze([1, 2])
+
+
+def run_block(
+    block: nn.TransformerEncoderLayer, hidden: Tensor, bias: Tensor, compute: Compute
+) -> Tensor:
+    """One whole layer, [B, L, hidden size], computed as `compute` says."""
+    function = partial(fused_block, block) if compute.attention == "fused" else block
+    if compute.recompute and not hidden.stop_gradient:
+        from paddle.distributed.fleet.utils import recompute
+
+        return recompute(function, hidden, bias)  # dropout draws the same numbers both times
+    return function(hidden, bias)
+
+
+def fused_block(block: nn.TransformerEncoderLayer, hidden: Tensor, bias: Tensor) -> Tensor:
+    """`block(hidden, bias)` with `fused_attention`."""
+    inner = block.norm1(hidden) if block.normalize_before else hidden
+    hidden = hidden + block.dropout1(fused_attention(block.self_attn, inner, bias))
+    if not block.normalize_before:
+        hidden = block.norm1(hidden)
+    inner = block.norm2(hidden) if block.normalize_before else hidden
+    inner = block.linear2(block.dropout(block.activation(block.linear1(inner))))
+    hidden = hidden + block.dropout2(inner)
+    return hidden if block.normalize_before else block.norm2(hidden)
+
+
+def fused_attention(attention: nn.MultiHeadAttention, x: Tensor, bias: Tensor) -> Tensor:
+    """`attention(x, x, x, bias)` in one operation. x: [B, L, hidden size]; bias: [B, 1, 1, L]."""
+    batch, length, _ = x.shape
+    heads = [batch, length, attention.num_heads, attention.head_dim]
+    q, k, v = (
+        project(x).reshape(heads)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    mixed = F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=bias.astype(q.dtype).expand([batch, 1, length, length]),
+        dropout_p=attention.dropout,
+        training=attention.training,
+    )
+    return attention.out_proj(mixed.reshape([batch, length, -1]))

@@ -2,7 +2,8 @@
 
 An engine is a function of (input_ids, attention_mask), int64 tensors [B, L], that returns the
 teacher's Q, K, V and, where asked for, output hidden states of one layer, [B, L, hidden size].
-Each kind is one function, `(teacher, layer, with_hidden) -> engine`, and one entry in ENGINES.
+Each kind is one function, `(teacher, layer, with_hidden, attention) -> engine`, and one entry in
+ENGINES; attention is `settings.Compute.attention`, which engines of their own kind may ignore.
 Paddle is imported when one is opened, so that recipes can be checked against ENGINES without it.
 """
 
@@ -21,7 +22,12 @@ Engine = Callable[["Tensor", "Tensor"], "list[Tensor]"]
 
 
 def open_engine(
-    kind: str, teacher: "nn.Layer", layer: int, with_hidden: bool, dtype: str = "float32"
+    kind: str,
+    teacher: "nn.Layer",
+    layer: int,
+    with_hidden: bool,
+    dtype: str = "float32",
+    attention: str = "plain",
 ) -> Engine:
     """Freeze `teacher` and make it ready to run; `kind` is `settings.Teacher.engine`.
 
@@ -34,35 +40,35 @@ def open_engine(
     for parameter in teacher.parameters():
         parameter.stop_gradient = True
     open_kind = ENGINES[kind] if kind in ENGINES else load_function(kind)
-    return open_kind(teacher, layer, with_hidden)
+    return open_kind(teacher, layer, with_hidden, attention)
 
 
-def open_dynamic(teacher: "nn.Layer", layer: int, with_hidden: bool) -> Engine:
+def open_dynamic(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> Engine:
     """Paddle, operation by operation."""
-    return _without_gradients(truncated(teacher, layer, with_hidden))
+    return _without_gradients(truncated(teacher, layer, with_hidden, attention))
 
 
-def open_static(teacher: "nn.Layer", layer: int, with_hidden: bool) -> Engine:
+def open_static(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> Engine:
     """Paddle, as one compiled graph for all shapes."""
     import paddle
 
     spec = [paddle.static.InputSpec([None, None], "int64", name) for name in ("input_ids", "mask")]
-    states = truncated(teacher, layer, with_hidden)
+    states = truncated(teacher, layer, with_hidden, attention)
     # Without full_graph the input spec is ignored, and each new length is compiled again.
     return _without_gradients(paddle.jit.to_static(states, input_spec=spec, full_graph=True))
 
 
-def open_onnx(teacher: "nn.Layer", layer: int, with_hidden: bool) -> Engine:
+def open_onnx(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> Engine:
     """ONNX Runtime from the embeddings' output on, in float32."""
     return _onnx_session(teacher, layer, with_hidden, int8=False)
 
 
-def open_onnx_int8(teacher: "nn.Layer", layer: int, with_hidden: bool) -> Engine:
+def open_onnx_int8(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> Engine:
     """ONNX Runtime from the embeddings' output on, with INT8 products."""
     return _onnx_session(teacher, layer, with_hidden, int8=True)
 
 
-ENGINES: dict[str, Callable[["nn.Layer", int, bool], Engine]] = {
+ENGINES: dict[str, Callable[["nn.Layer", int, bool, str], Engine]] = {
     "dynamic": open_dynamic,
     "static": open_static,
     "onnx": open_onnx,
@@ -70,11 +76,14 @@ ENGINES: dict[str, Callable[["nn.Layer", int, bool], Engine]] = {
 }
 
 
-def truncated(teacher: "nn.Layer", layer: int, with_hidden: bool) -> "nn.Layer":
+def truncated(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> "nn.Layer":
     """A layer whose forward is `states_at`."""
     from paddle import nn
 
+    from pretrain.encoders.settings import Compute
     from pretrain.encoders.states import states_at
+
+    compute = Compute(attention=attention)
 
     class Truncated(nn.Layer):
         def __init__(self):
@@ -82,7 +91,7 @@ def truncated(teacher: "nn.Layer", layer: int, with_hidden: bool) -> "nn.Layer":
             self.encoder = teacher
 
         def forward(self, input_ids, mask):
-            return states_at(self.encoder, input_ids, mask, layer, with_hidden)
+            return states_at(self.encoder, input_ids, mask, layer, with_hidden, compute)
 
     module = Truncated()
     module.eval()

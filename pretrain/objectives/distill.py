@@ -6,7 +6,8 @@ import numpy as np
 from paddle import Tensor, nn
 
 from data_pipeline.loading.loader import Batch
-from pretrain.encoders.states import states_at
+from pretrain.encoders.settings import Compute
+from pretrain.encoders.states import PLAIN, states_at
 from pretrain.encoders.teacher_engine import Engine
 from pretrain.objectives.relations import relation_loss
 from pretrain.objectives.settings import Relations
@@ -22,6 +23,7 @@ class Distillation(nn.Layer):
         layer: the student's layer, from 1.
         relations: which relations, and their weights.
         group_size: samples of a relation group.
+        compute: how the student's layers are computed.
         cost: floating-point operations of a batch of (tokens, length); None when it is not needed.
         constants: numbers that every record of the run repeats.
         identity: digests by name of what a resumed run must find unchanged.
@@ -36,13 +38,14 @@ class Distillation(nn.Layer):
         layer: int,
         relations: Relations,
         group_size: int,
+        compute: Compute = PLAIN,
         cost: Callable[[int, int], int] | None = None,
         constants: Mapping[str, float] | None = None,
         identity: Mapping[str, str] | None = None,
     ):
         super().__init__()
         self.encoder, self.teacher, self.layer = student, teacher, layer
-        self.relations, self.group_size = relations, group_size
+        self.relations, self.group_size, self.compute = relations, group_size, compute
         self.cost, self.constants = cost, dict(constants or {})
         self.identity = dict(identity or {})
 
@@ -60,7 +63,7 @@ class Distillation(nn.Layer):
         """(the loss of a micro-batch, its parts by name, detached)."""
         settings = self.relations
         with_hidden = settings.hidden > 0
-        states = states_at(self.encoder, input_ids, mask, self.layer, with_hidden)
+        states = states_at(self.encoder, input_ids, mask, self.layer, with_hidden, self.compute)
         weights = settings.weights()
         losses = {
             name: relation_loss(*pair, mask, settings.heads, self.group_size, weights)

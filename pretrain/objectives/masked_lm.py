@@ -9,6 +9,8 @@ from paddle import Tensor, nn
 
 from data_pipeline.loading.loader import Batch
 from data_pipeline.shards.format import Manifest
+from pretrain.encoders.settings import Compute
+from pretrain.encoders.states import PLAIN, hidden_states
 from pretrain.objectives.masking import IGNORED, mask_whole_words
 from pretrain.objectives.settings import Masking
 
@@ -26,6 +28,7 @@ class MaskedLM(nn.Layer):
         encoder: nn.Layer,
         manifest: Manifest,
         masking: Masking,
+        compute: Compute = PLAIN,
         cost: Callable[[int, int], int] | None = None,
         constants: Mapping[str, float] | None = None,
         identity: Mapping[str, str] | None = None,
@@ -36,7 +39,7 @@ class MaskedLM(nn.Layer):
         self.transform = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size)
         self.bias = self.create_parameter([config.vocab_size], is_bias=True)
-        self.manifest, self.masking = manifest, masking
+        self.manifest, self.masking, self.compute = manifest, masking, compute
         self.cost, self.constants = cost, dict(constants or {})
         self.identity = dict(identity or {})
 
@@ -65,7 +68,8 @@ class MaskedLM(nn.Layer):
         self, input_ids: Tensor, mask: Tensor, positions: Tensor, labels: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(cross-entropy per hidden token, its parts by name, detached)."""
-        states, _ = self.encoder(input_ids, attention_mask=mask)
+        layers = len(self.encoder.encoder.layers)
+        states = hidden_states(self.encoder, input_ids, mask, layers, self.compute)
         hidden = states.reshape([-1, states.shape[-1]]).index_select(positions)  # [hidden, H]
         hidden = self.norm(F.gelu(self.transform(hidden)))
         table = self.encoder.embeddings.word_embeddings.weight

@@ -11,13 +11,15 @@ from paddle import nn
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading import order
-from data_pipeline.loading.loader import Loader
+from data_pipeline.loading.holdout import holdout_batches, trained_samples
+from data_pipeline.loading.loader import Batch, Loader
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from pretrain.encoders import linear
 from pretrain.training import checkpoint, flops, parallel, precision, resume
 from pretrain.training import optimizer as optimize
 from pretrain.training.finished import mark_finished
 from pretrain.training.hang import HangWatch
+from pretrain.training.holdout import holdout_loss
 from pretrain.training.metrics import LogContext, MetricsLog
 from pretrain.training.resume import TrainState
 from pretrain.training.settings import TrainingRecipe
@@ -68,7 +70,8 @@ def fit(
                     following = fetch(session, steps, state.step + 1, log)
                 result = update(session.trainer, terms, rate, scale.value, log.timer, stop.asked)
                 state = state.after(result.finite, position)
-                log.add(result, ready.batches, rate, state)
+                holdout = measure_holdout(session, state)
+                log.add(result, ready.batches, rate, state, holdout)
                 # One rank may be told to stop without the others: all end after the same step.
                 code = reason_to_end(recipe, state, result.stop)
                 due = code is not None or state.step % recipe.checkpoint.every_steps == 0
@@ -93,6 +96,7 @@ class Session:
     """The optimiser under Fleet's wrapper; its moments are saved."""
     state: TrainState
     loader: Loader
+    holdout: list[Batch]
     log: MetricsLog
     watch: HangWatch
 
@@ -108,7 +112,10 @@ def open_session(
     state = resume.restore(objective, adam, recipe, manifest, world)
     trainer = Trainer(recipe, objective, model, optimizer, trained, world)
     with parallel.fail_together(world):
-        loader = open_loader(recipe, world, state.order)
+        group_size = recipe.batch.relation_group_size
+        samples = trained_samples(manifest.samples, recipe.data.holdout_samples, group_size)
+        loader = open_loader(recipe, world, state.order, samples)
+        holdout = holdout_batches(recipe.data.shards, samples, group_size)
     with parallel.fail_together(world):
         if world.rank == 0:
             prepare_directory(recipe, world, manifest, loader)
@@ -119,7 +126,7 @@ def open_session(
     reduce_seconds = parallel.all_reduce_seconds(trained, world)
     context = LogContext(objective.cost, ceiling, reduce_seconds, objective.constants)
     log = MetricsLog(recipe, world, state.step, context)
-    return Session(trainer, adam, state, loader, log, watch)
+    return Session(trainer, adam, state, loader, holdout, log, watch)
 
 
 def fetch(
@@ -129,6 +136,16 @@ def fetch(
     with log.timer.part("data", on_host=True):
         batches = next(steps)
     return prepare_step(session.trainer, batches, step, log.timer), session.loader.state
+
+
+def measure_holdout(session: Session, state: TrainState) -> dict[str, float]:
+    """The loss on the holdout where it is due after this step; nothing otherwise."""
+    recipe = session.trainer.recipe
+    due = state.step % recipe.monitor.holdout_every_steps == 0
+    if not session.holdout or not (due or state.step == recipe.optimizer.total_steps):
+        return {}
+    trainer = session.trainer
+    return holdout_loss(trainer.objective, session.holdout, recipe, trainer.world)
 
 
 def reason_to_end(recipe: TrainingRecipe, state: TrainState, stop: bool) -> int | None:
@@ -160,13 +177,15 @@ class StopRequest:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
 
 
-def open_loader(recipe: TrainingRecipe, world: order.World, state: order.State) -> Loader:
-    """The steps of a run from `state` on."""
+def open_loader(
+    recipe: TrainingRecipe, world: order.World, state: order.State, samples: int
+) -> Loader:
+    """The steps of a run from `state` on, over the first `samples` of the shards."""
     settings = order.OrderSettings(
         seed=recipe.seed,
         relation_group_size=recipe.batch.relation_group_size,
         global_batch_size=recipe.batch.global_batch_size,
-        window_samples=recipe.data.window_samples,
+        window_samples=recipe.window_samples(),
         block_samples=recipe.data.block_samples,
     )
     return Loader(
@@ -176,6 +195,7 @@ def open_loader(recipe: TrainingRecipe, world: order.World, state: order.State) 
         state,
         recipe.batch.groups_per_micro_batch,
         workers=recipe.data.workers,
+        samples=samples,
     )
 
 
@@ -194,7 +214,7 @@ def prepare_directory(
         f"{world.size} rank(s) x {micro} samples x {share // micro} accumulation step(s) = "
         f"global batch {recipe.batch.global_batch_size}, in relation groups of "
         f"{recipe.batch.relation_group_size}; {loader.steps_per_epoch} steps an epoch over "
-        f"{manifest.samples:,} samples",
+        f"{loader.samples:,} samples",
         flush=True,
     )
 

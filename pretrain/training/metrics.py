@@ -1,10 +1,9 @@
-"""What a run records: metrics.jsonl (the truth), VisualDL (a view of it), a progress line."""
+"""What a run records: metrics.jsonl (the truth), loggers (views of it), a progress line."""
 
 import contextlib
 import json
 import math
 import resource
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from data_pipeline.loading.order import World
 from pretrain.encoders import device
 from pretrain.training import parallel
 from pretrain.training.flops import Cost
+from pretrain.training.loggers import open_loggers
 from pretrain.training.resume import TrainState
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.step import StepResult, StepTimer
@@ -25,22 +25,16 @@ from pretrain.training.step import StepResult, StepTimer
 class RecordWriter:
     """Records of one run; made on rank 0 only.
 
-    On resume, records after the checkpoint are cut from metrics.jsonl and the curves are drawn anew
-    from what is left, so they continue without overlap.
+    On resume, records after the checkpoint are cut from metrics.jsonl, and the loggers are opened
+    with what is left, so they continue without overlap.
     """
 
-    def __init__(self, output_dir: Path, step: int, total_steps: int):
-        from visualdl import LogWriter
-
+    def __init__(self, output_dir: Path, step: int, total_steps: int, loggers=(), recipe=None):
         self.path = output_dir / "metrics.jsonl"
         earlier = [record for record in read_metrics(self.path) if record["step"] <= step]
         write_atomically(self.path, "".join(f"{json.dumps(record)}\n" for record in earlier))
         self._file = self.path.open("a", encoding="utf-8")
-        curves = output_dir / "vdl"
-        shutil.rmtree(curves, ignore_errors=True)
-        self._curves = LogWriter(logdir=str(curves))
-        for record in earlier:
-            self._draw(record)
+        self._loggers = open_loggers(loggers, output_dir, earlier, recipe or {})
         self.progress = Progress(output_dir.name, total_steps, "step", start=step)
 
     def write(self, record: dict[str, float]) -> None:
@@ -57,19 +51,17 @@ class RecordWriter:
                 f"{self.path}: cannot be written: {error}; free some space, and the same command "
                 "resumes from the newest checkpoint"
             ) from None
-        self._draw(record)
+        numbers = {name: value for name, value in record.items() if name != "step"}
+        for logger in self._loggers:
+            logger.write(record["step"], numbers)
 
     def close(self) -> None:
         """Flush everything."""
         self.progress.close()
         with contextlib.suppress(OSError):  # of a write that failed before and was reported then
             self._file.close()
-        self._curves.close()
-
-    def _draw(self, record: dict[str, float]) -> None:
-        for name, value in record.items():
-            if name != "step":
-                self._curves.add_scalar(tag=name, step=record["step"], value=value)
+        for logger in self._loggers:
+            logger.close()
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,13 @@ class MetricsLog:
         self.writer = None
         if world.rank == 0:
             recipe.output_dir.mkdir(parents=True, exist_ok=True)
-            self.writer = RecordWriter(recipe.output_dir, step, recipe.optimizer.total_steps)
+            self.writer = RecordWriter(
+                recipe.output_dir,
+                step,
+                recipe.optimizer.total_steps,
+                recipe.monitor.loggers,
+                recipe.model_dump(mode="json"),
+            )
         self._reset()
 
     def __enter__(self) -> "MetricsLog":
@@ -116,8 +114,16 @@ class MetricsLog:
         self.steps = self.finite_steps = self.tokens = self.cells = self.flops = 0
         self.terms, self.latest = {}, {}
 
-    def add(self, result: StepResult, batches: list[Batch], rate: float, state: TrainState) -> None:
-        """Count one step, and write a record when it is due."""
+    def add(
+        self,
+        result: StepResult,
+        batches: list[Batch],
+        rate: float,
+        state: TrainState,
+        holdout: dict[str, float] | None = None,
+    ) -> None:
+        """Count one step, and write a record when it is due, or when there are numbers of the
+        holdout to write."""
         self.steps += 1
         if result.finite:  # a NaN would make the mean of all a NaN
             self.finite_steps += 1
@@ -132,10 +138,11 @@ class MetricsLog:
             "optim/lr": rate,
             "optim/grad_norm": result.gradient_norm,
             "optim/skipped": state.step - state.updates,
+            **(holdout or {}),
         }
         if self.writer:
             self.writer.progress.add(1)
-        if state.step % self.every == 0:
+        if holdout or state.step % self.every == 0:
             self.flush(state)
 
     def flush(self, state: TrainState) -> None:

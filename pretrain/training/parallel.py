@@ -145,6 +145,17 @@ def barrier(world: World) -> None:
         paddle.distributed.barrier()
 
 
+def weighted_mean(sums: dict[str, float], world: World) -> dict[str, float]:
+    """`holdout/NAME` of {name: weighted sum}, divided by the sum `weight`, over all ranks."""
+    if world.size > 1:
+        by_rank: list[dict[str, float]] = []
+        paddle.distributed.all_gather_object(by_rank, sums)
+        names = {name for sums_of_rank in by_rank for name in sums_of_rank}
+        sums = {name: sum(part.get(name, 0.0) for part in by_rank) for name in names}
+    total = sums.pop("weight")
+    return {f"holdout/{name}": value / total for name, value in sorted(sums.items())}
+
+
 def mean_over_ranks(values: dict[str, float], world: World) -> dict[str, float]:
     """The mean of each number over the ranks; every rank must call it with the same names."""
     if world.size == 1 or not values:

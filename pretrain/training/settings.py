@@ -1,12 +1,16 @@
 """Settings that every training run has: data, batch, optimiser, precision, checkpoints, limits."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from data_pipeline.base.functions import FUNCTION_NAME
 from data_pipeline.base.recipes import Recipe, wrong_together
 from data_pipeline.loading import order
+from pretrain.encoders.settings import Compute
+from pretrain.training.loggers import LOGGERS
 
 
 class Data(Recipe):
@@ -14,8 +18,12 @@ class Data(Recipe):
 
     shards: Path
     """Directory made by `python -m data_pipeline build`."""
-    window_samples: int = Field(65536, ge=1)
-    """Samples shuffled and bucketed by length at a time."""
+    window_samples: int | None = Field(None, ge=1)
+    """Samples shuffled and bucketed by length at a time. None: 65,536, or 64 global batches where
+    that is more: with few batches in a window, most would be of one length each."""
+    holdout_samples: int = Field(0, ge=0)
+    """Samples at the end of the shards that are not trained on, but used to measure the loss; whole
+    relation groups of them."""
     block_samples: int = Field(1024, ge=1)
     """Consecutive samples that are read in one go."""
     workers: int = Field(2, ge=0)
@@ -112,7 +120,22 @@ class Monitor(Recipe):
     """What is recorded during training."""
 
     log_every_steps: int = Field(20, ge=1)
-    """Optimiser steps between records in metrics.jsonl and VisualDL."""
+    """Optimiser steps between records in metrics.jsonl and the loggers."""
+    holdout_every_steps: int = Field(1000, ge=1)
+    """Optimiser steps between measurements of the loss on `data.holdout_samples`, without dropout;
+    also after the last step."""
+    loggers: tuple[str, ...] = ("visualdl",)
+    """Where curves are drawn besides metrics.jsonl: `visualdl`, `tensorboard` (needs tensorboardX),
+    `wandb`, or `package.module:function` for one of your own; see `pretrain.training.loggers`."""
+
+    @field_validator("loggers")
+    @classmethod
+    def _known_loggers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in LOGGERS and not re.fullmatch(FUNCTION_NAME, name):
+                names = ", ".join(LOGGERS)
+                raise ValueError(f"{name!r} is none of {names}, and not package.module:function")
+        return value
 
 
 class Safety(Recipe):
@@ -142,12 +165,18 @@ class TrainingRecipe(Recipe):
     """How weights are updated."""
     precision: Precision = Precision()
     """Number formats."""
+    compute: Compute = Compute()
+    """How layers are computed."""
     checkpoint: Checkpoint = Checkpoint()
     """Saving."""
     monitor: Monitor = Monitor()
     """Logging."""
     safety: Safety = Safety()
     """Limits after which the run stops."""
+
+    def window_samples(self) -> int:
+        """`data.window_samples`, or what takes its place."""
+        return self.data.window_samples or max(65536, 64 * self.batch.global_batch_size)
 
     def products(self) -> tuple[Path, ...]:
         """Files outside `output_dir` that a finished run has written."""

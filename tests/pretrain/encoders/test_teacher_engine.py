@@ -71,7 +71,7 @@ def test_the_error_of_an_engine_is_in_the_unit_of_the_loss(teacher):
     assert 1e-7 < relation_error(exact, int8, mask, **settings) < 0.05
 
 
-def open_constant(teacher, layer, with_hidden):
+def open_constant(teacher, layer, with_hidden, attention):
     """An engine of the user's own: states of ones."""
     return lambda ids, mask: [paddle.ones([*ids.shape, 24])] * (3 + with_hidden)
 

@@ -29,7 +29,7 @@ def curve(directory):
 
 
 def written(directory, first, last, start=0):
-    monitor = RecordWriter(directory, start, 10)
+    monitor = RecordWriter(directory, start, 10, ("visualdl",))
     for step in range(first, last + 1):
         monitor.write({"step": step, "loss/total": float(step)})
     monitor.close()

@@ -1,0 +1,113 @@
+"""The loss on samples that are kept out of training."""
+
+import numpy as np
+import paddle
+import pytest
+
+from data_pipeline.base.recipes import check
+from data_pipeline.loading.holdout import holdout_batches, trained_samples
+from data_pipeline.loading.order import World
+from data_pipeline.shards.format import Manifest
+from pretrain import check as checks
+from pretrain import run
+from pretrain.recipe import DistillRecipe
+from pretrain.training import loop
+from pretrain.training.holdout import holdout_loss
+from pretrain.training.metrics import read_metrics
+from tests.pretrain import tiny
+
+CHANGES = {"data.holdout_samples": 14, "monitor.holdout_every_steps": 2, "monitor.loggers": []}
+
+
+@pytest.fixture
+def recipe(tiny_root, tmp_path):
+    changes = CHANGES | {"optimizer.total_steps": 5, "student.hidden_dropout_prob": 0.3}
+    return check(DistillRecipe, tiny.distill_values(tiny_root, tmp_path / "run", **changes), "test")
+
+
+def test_the_holdout_is_the_end_of_the_shards_in_whole_groups(tiny_root):
+    assert trained_samples(88, 14, 4) == 76
+    assert trained_samples(88, 3, 4) == trained_samples(88, 0, 4) == 88
+    batches = holdout_batches(tiny_root / "shards", 76, 4)
+    numbers = np.concatenate([batch.sample_ids for batch in batches])
+    assert sorted(numbers) == list(range(76, 88))
+    lengths = [batch.attention_mask.sum(axis=1) for batch in batches]
+    assert (np.diff(np.concatenate(lengths)) >= 0).all()
+    assert holdout_batches(tiny_root / "shards", 88, 4) == []
+
+
+def test_training_never_sees_it_and_records_its_loss(recipe, monkeypatch):
+    seen = set()
+    forward_backward = loop.forward_backward
+
+    def noted(trainer, ready, *rest):
+        seen.update(*(batch.sample_ids.tolist() for batch in ready.batches))
+        return forward_backward(trainer, ready, *rest)
+
+    monkeypatch.setattr(loop, "forward_backward", noted)
+    manifest = Manifest.read(recipe.data.shards)
+    objective = run.build(recipe, manifest)
+    assert loop.fit(objective, recipe, manifest, World()) == 0
+    assert len(seen) >= 64 and max(seen) < 76  # 4 of the 5 steps are an epoch of 16 samples
+    records = read_metrics(recipe.output_dir / "metrics.jsonl")
+    assert [r["step"] for r in records if "holdout/total" in r] == [2, 4, 5]
+    batches = holdout_batches(recipe.data.shards, 76, 4)
+    now = holdout_loss(objective, batches, recipe, World())
+    assert records[-1]["holdout/total"] == pytest.approx(now["holdout/total"], rel=1e-6)
+
+
+def test_it_is_the_mean_over_its_groups_without_dropout(recipe):
+    objective = run.build(recipe, Manifest.read(recipe.data.shards))
+    objective.train()
+    batches = holdout_batches(recipe.data.shards, 76, 4)
+    found = holdout_loss(objective, batches, recipe, World())
+    assert found == holdout_loss(objective, batches, recipe, World())
+    assert objective.training
+    objective.eval()
+    losses = []
+    for batch in batches:
+        inputs = [paddle.to_tensor(x) for x in (batch.input_ids, batch.attention_mask)]
+        loss, _ = objective(*inputs, *objective.targets(*inputs))
+        losses.append(float(loss))
+    assert found["holdout/total"] == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_ranks_share_its_groups(recipe, monkeypatch):
+    objective = run.build(recipe, Manifest.read(recipe.data.shards))
+    batches = holdout_batches(recipe.data.shards, 76, 4)
+    whole = holdout_loss(objective, batches, recipe, World())
+    parts = []
+    monkeypatch.setattr(
+        paddle.distributed,
+        "all_gather_object",
+        lambda by_rank, part: parts.append(part) or by_rank.extend(parts),
+    )
+    holdout_loss(objective, batches, recipe, World(0, 2))
+    shared = holdout_loss(objective, batches, recipe, World(1, 2))
+    assert shared == pytest.approx(whole, rel=1e-6)
+
+
+def test_a_holdout_of_less_than_a_group_or_of_nearly_all_is_a_problem(tiny_root, tmp_path):
+    def problems(samples):
+        changes = {"data.holdout_samples": samples}
+        values = tiny.distill_values(tiny_root, tmp_path / "run", **changes)
+        return checks.problems(check(DistillRecipe, values, "test"), 1)
+
+    assert problems(8) == []
+    (problem,) = problems(3)
+    assert "data.holdout_samples: 3 is less than one relation group of 4" in problem
+    (problem,) = problems(80)
+    assert "holds 8 samples without the holdout of 80" in problem
+
+
+def test_a_window_grows_with_the_global_batch(tiny_root, tmp_path):
+    """A few batches in a window would be of one length each."""
+
+    def window(**changes):
+        values = tiny.distill_values(tiny_root, tmp_path / "run", **changes)
+        return check(DistillRecipe, values, "test").window_samples()
+
+    assert window() == 48  # as the recipe says
+    assert window(**{"data.window_samples": None}) == 65536
+    large = {"batch.global_batch_size": 4096, "data.window_samples": None}
+    assert window(**large) == 64 * 4096
