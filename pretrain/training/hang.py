@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 
-HUNG = 124  # what `timeout` ends with; a supervisor starts the run again
+from data_pipeline.base.exits import HUNG
+
 ASK_FOR_STACKS = signal.SIGUSR1
 NEIGHBOURS_WRITE = 2.0  # seconds
 LAST_RESORT = 30.0  # seconds after which a thread that needs no interpreter lock ends the process

@@ -10,6 +10,7 @@ from paddle import nn
 
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.exits import NOT_FINITE, SAVED_AND_STOPPED
 from data_pipeline.loading import order
 from data_pipeline.loading.holdout import holdout_batches, trained_samples
 from data_pipeline.loading.loader import Batch, Loader
@@ -30,9 +31,6 @@ from pretrain.training.step import (
     prepare_step,
     update,
 )
-
-SAVED_AND_STOPPED = 75  # EX_TEMPFAIL: stopped by SIGTERM after saving; start again to go on
-NOT_FINITE = 76  # too many steps in a row had a non-finite gradient
 
 
 def fit(
