@@ -125,7 +125,6 @@ def test_help_is_quick_because_nothing_heavy_is_imported(script):
     ("name", "script", "ranks"),
     [
         ("demo/distill.yaml", run, 2),
-        ("demo/teacher.yaml", mlm, 2),
         ("ppminilm-6l-768h/distill.yaml", run, 2),
         ("ppminilm-6l-768h/teacher.yaml", mlm, 2),
         ("teacher/teacher.yaml", mlm, 1),
