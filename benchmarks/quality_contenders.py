@@ -139,13 +139,14 @@ def teacher_itself(name: str, seed: int, plan: Plan, best: str | None, directory
 
 def untrained(name: str, seed: int, plan: Plan, best: str | None, directory: Path) -> Path:
     """The student before its first step."""
+    from data_pipeline.text import tokenizer
     from pretrain.recipe import DistillRecipe
     from pretrain.release.write import initial_student, write_encoder
 
     if not (directory / "model.safetensors").exists():
         recipe = check(DistillRecipe, distill_values("token", seed, plan, None), name)
-        vocabulary = plan.shards / "vocab.txt"
-        write_encoder(initial_student(recipe, vocabulary, False), directory, vocabulary)
+        tokens, lower_case = tokenizer.read(plan.teacher)
+        write_encoder(initial_student(recipe, tokens, False), directory, tokens, lower_case)
     return directory
 
 

@@ -41,21 +41,21 @@ SMOKE_TASKS = {
 
 
 @lru_cache(maxsize=len(TASKS))
-def encoded(name: str, vocab: Path, how: FineTuning):
-    """A task's three splits as ids; all encoders have the same vocabulary."""
+def encoded(name: str, tokenizer: Path, how: FineTuning):
+    """A task's three splits as ids of a model directory's tokenizer."""
     from data_pipeline.text.encode import WordPieceEncoder
     from finetune.training.kinds import encode_examples
     from finetune.training.task_data import TaskData
 
     task = open_task(TaskSettings(name=name, train_limit=how.train_limit))
-    encoder = WordPieceEncoder(vocab)
+    encoder = WordPieceEncoder.of_directory(tokenizer)
 
     def ids(split: str, limit: int | None):
         return encode_examples(task, encoder, spread(task, split, limit), how.max_length)
 
     limits = {"train": None, "dev": how.held_out_limit, "test": how.held_out_limit}
     parts = (ids(split, limit) for split, limit in limits.items())
-    return TaskData(task, vocab, how.max_length, *parts)
+    return TaskData(task, tokenizer, how.max_length, *parts)
 
 
 def spread(task: Task, split: str, limit: int | None) -> list[Example]:
@@ -100,7 +100,7 @@ def fine_tune(
         if stored["settings"] == settings:
             return stored
     began = time.monotonic()
-    data = encoded(name, encoder / "vocab.txt", how)
+    data = encoded(name, encoder, how)
     model, fitted = fitted_model(encoder, data, fit_settings(how, len(data.train), rate, seed))
     from finetune.training.evaluate import logits_of
 
@@ -149,7 +149,7 @@ def seconds_of_one(encoder: Path, name: str, how: FineTuning) -> float:
     from finetune.training.evaluate import logits_of
     from finetune.training.train import backward_of
 
-    data = encoded(name, encoder / "vocab.txt", how)
+    data = encoded(name, encoder, how)
     model = classifier.from_encoder(encoder, len(data.task.labels), data.task.kind)
     backward = backward_of(model, fit_settings(how, len(data.train), 1e-4, 1), data.train)
     steps = []

@@ -55,6 +55,7 @@ def write_teacher(directory: Path, shards: Path) -> None:
     import paddle
 
     from data_pipeline.shards.format import Manifest
+    from data_pipeline.text import vocab
     from pretrain.encoders.load import build_encoder
     from pretrain.encoders.settings import EncoderSizes
     from pretrain.encoders.student import encoder_config
@@ -70,4 +71,5 @@ def write_teacher(directory: Path, shards: Path) -> None:
         initializer_range=0.3,
     )
     config = encoder_config("BertModel", sizes, Manifest.read(shards))
-    write_encoder(build_encoder(config), directory, shards / "vocab.txt")
+    tokens = vocab.read(shards / "vocab.txt")
+    write_encoder(build_encoder(config), directory, tokens)

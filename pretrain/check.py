@@ -14,7 +14,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.loading import order
 from data_pipeline.loading.holdout import trained_samples
 from data_pipeline.shards.format import Manifest
-from data_pipeline.text import vocab
+from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import weights
 from pretrain.encoders.config import (
     DEFAULT_SIZES,
@@ -247,20 +247,27 @@ def vocabulary_problems(directory: Path, config: dict, manifest: Manifest) -> It
     """The shards must have been made with the teacher's vocabulary."""
     fields = ("teacher.path", "data.shards")
     rows, entries = config.get("vocab_size", manifest.vocab_size), manifest.vocab_size
-    has_vocab = (directory / "vocab.txt").exists()
-    if rows < entries or (rows > entries and not has_vocab):  # a table may have unused rows
+    if rows < entries:  # a table may have unused rows
         yield (
             f"{directory}: vocab_size {rows}, but the shards' vocabulary has {entries} entries",
             fields,
         )
-    if not has_vocab:
-        return
     try:
-        if vocab.sha256(vocab.read(directory / "vocab.txt")) != manifest.vocab_sha256:
-            yield (
-                f"{directory}/vocab.txt is not the vocabulary that the shards were made with; "
-                "build them with vocab.file set to it",
-                fields,
-            )
+        tokens, lower_case = tokenizer.read(directory)
     except UserError as error:
         yield str(error), fields
+        return
+    if vocab.sha256(tokens) != manifest.vocab_sha256:
+        file = tokenizer.vocabulary_file(directory)
+        yield (
+            f"{file} is not the vocabulary that the shards were made with; "
+            "build them with vocab.file set to it",
+            fields,
+        )
+    if lower_case != manifest.lower_case:
+        yield (
+            f"{directory}: do_lower_case of the teacher is {str(lower_case).lower()}, but the "
+            f"shards were made with vocab.lower_case {str(manifest.lower_case).lower()}; "
+            "build them with the teacher's",
+            fields,
+        )

@@ -44,9 +44,11 @@ def build(recipe: MaskedLMRecipe, manifest, world: World | None = None):
 
 def write_teacher(objective, recipe: MaskedLMRecipe) -> None:
     """Write the trained encoder to `recipe.model_dir`."""
+    from data_pipeline.text import tokenizer
     from pretrain.release.write import write_encoder
 
-    write_encoder(objective.encoder, recipe.model_dir, recipe.data.shards / "vocab.txt")
+    tokens, lower_case = tokenizer.read(recipe.output_dir)
+    write_encoder(objective.encoder, recipe.model_dir, tokens, lower_case)
     print(f"{recipe.model_dir}: the encoder, as a teacher")
 
 

@@ -87,6 +87,17 @@ class Manifest:
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
+    @property
+    def lower_case(self) -> bool:
+        """Whether text was lower-cased before it was looked up in the vocabulary."""
+        return self.settings.get("vocab", {}).get("lower_case", True)
+
+    def summary(self) -> dict[str, Any]:
+        """All but the list of shards, with the fingerprint: what a run records of its data."""
+        values = dataclasses.asdict(self)
+        del values["shards"]
+        return {"fingerprint": self.fingerprint, "lower_case": self.lower_case, **values}
+
     @classmethod
     def read(cls, directory: Path | str) -> "Manifest":
         """The manifest of `directory`; UserError when absent, damaged or of another format."""

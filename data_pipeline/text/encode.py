@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.text import vocab
+from data_pipeline.text import tokenizer, vocab
 from data_pipeline.text.characters import is_han
 
 # What a code point is, where it is not an id (>= 0).
@@ -91,7 +91,12 @@ class Splitter:
 
 
 class WordPieceEncoder:
-    """Encodes with the vocabulary of a vocab.txt."""
+    """Encodes with the vocabulary of a vocab.txt (or tokenizer.json)."""
+
+    @classmethod
+    def of_directory(cls, directory: Path | str) -> "WordPieceEncoder":
+        """The encoder of a model directory, by its vocabulary and its tokenizer_config.json."""
+        return cls(tokenizer.vocabulary_file(directory), tokenizer.is_lower_case(directory))
 
     def __init__(self, vocab_file: Path | str, do_lower_case: bool = True):
         self.tokens = vocab.read(vocab_file)

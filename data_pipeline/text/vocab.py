@@ -1,6 +1,7 @@
 """WordPiece vocabularies: read, write, hash, train."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ SPECIAL = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask
 
 
 def read(path: Path | str) -> list[str]:
-    """Tokens of a vocab.txt, one a line, in the order of their ids.
+    """Tokens of a vocab.txt, one a line, in the order of their ids; or of a tokenizer.json.
 
     UserError when it cannot be read, when a token occurs twice or when a special one is absent.
     """
@@ -21,8 +22,11 @@ def read(path: Path | str) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot read the vocabulary: {error}") from None
-    # Only "\n" ends a line: the published vocabularies have tokens such as U+2028.
-    tokens = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
+    if path.suffix == ".json":
+        tokens = _of_tokenizer_json(text, path)
+    else:
+        # Only "\n" ends a line: the published vocabularies have tokens such as U+2028.
+        tokens = text.removesuffix("\n").replace("\r\n", "\n").split("\n")
     absent = [token for token in SPECIAL.values() if token not in tokens]
     if absent:
         raise UserError(f"{path}: no {', '.join(absent)}; is this a BERT vocab.txt?")
@@ -30,6 +34,21 @@ def read(path: Path | str) -> list[str]:
     if twice:
         raise UserError(f"{path}: {twice[0]!r} stands there twice")
     return tokens
+
+
+def _of_tokenizer_json(text: str, path: Path) -> list[str]:
+    """Tokens of a file of the `tokenizers` library; UserError unless it is WordPiece."""
+    try:
+        values = json.loads(text)
+        kind, ids = values["model"].get("type"), dict(values["model"]["vocab"])
+        ids |= {added["content"]: added["id"] for added in values.get("added_tokens") or ()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not a tokenizer with a vocabulary: {error!r}") from None
+    if kind != "WordPiece":
+        raise UserError(f"{path}: a {kind} tokenizer; only WordPiece (BERT's) is supported")
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise UserError(f"{path}: the ids are not 0 to {len(ids) - 1}, each once")
+    return sorted(ids, key=ids.__getitem__)
 
 
 def write(path: Path, tokens: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
+from data_pipeline.text import tokenizer
 from finetune.deploy.formats import FORMATS
 from finetune.recipes import ExportRecipe
 from finetune.training.files import ACTIVATION_SCALES
@@ -27,7 +28,7 @@ def export_classifier(recipe: ExportRecipe, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as static:
         save_static(deployed_form(loaded.model), Path(static))
         form.write(Path(static), directory)
-    shutil.copyfile(loaded.vocab, directory / "vocab.txt")
+    tokenizer.copy(loaded.tokenizer, directory)
     scales = Path(recipe.classifier) / ACTIVATION_SCALES  # of quantisation-aware training
     if scales.exists():
         shutil.copyfile(scales, directory / ACTIVATION_SCALES)

@@ -67,7 +67,7 @@ class Predictor:
         self.backend = open_backend(self.directory, threads)
         self.labels = read_labels(self.directory)
         self.kind, self.max_length = _kind_and_length(self.directory)
-        self.encoder = WordPieceEncoder(self.directory / "vocab.txt")
+        self.encoder = WordPieceEncoder.of_directory(self.directory)
         self.batch_size = batch_size
 
     def predict(

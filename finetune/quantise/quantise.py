@@ -10,6 +10,7 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.machine import int8_weight_peak
+from data_pipeline.text import tokenizer
 from finetune.deploy.backends import read_deploy
 from finetune.deploy.onnx_graph import Graph, fuse_attention, simplified
 from finetune.deploy.predict import Predictor
@@ -52,8 +53,8 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
             ),
             "layer_errors": checks.layer_errors(fused, directory / "model.onnx", calibration[0]),
         }
-    for name in ("vocab.txt", "labels.json"):
-        shutil.copyfile(source / name, directory / name)
+    tokenizer.copy(source, directory)
+    shutil.copyfile(source / "labels.json", directory / "labels.json")
     deploy = read_deploy(source) | {
         "precision": "int8",
         "mode": settings.mode,

@@ -16,6 +16,7 @@ import paddle
 from paddle import nn
 
 from data_pipeline.base.files import write_json
+from data_pipeline.text import tokenizer
 from finetune.training.files import kind_of, read_labels, read_result
 from pretrain.encoders import weights
 from pretrain.encoders.config import read_config
@@ -94,7 +95,8 @@ class LoadedClassifier:
 
     model: Classifier
     labels: list[str]
-    vocab: Path
+    tokenizer: Path
+    """Directory of the tokenizer's files: the classifier's own."""
     result: dict
 
 
@@ -111,8 +113,11 @@ def from_encoder(directory: Path | str, classes: int, kind: str = "classificatio
     return model
 
 
-def save(model: Classifier, directory: Path, labels: list[str], vocab: Path, result: dict) -> None:
-    """Write `directory`: config.json, model.safetensors, vocab.txt, labels.json, result.json."""
+def save(
+    model: Classifier, directory: Path, labels: list[str], tokenizer_dir: Path, result: dict
+) -> None:
+    """Write `directory`: config.json, model.safetensors, vocab.txt, tokenizer_config.json,
+    labels.json, result.json. The tokenizer is that of the model directory `tokenizer_dir`."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     config = json.loads(model.encoder.config.to_json_string())
@@ -128,8 +133,7 @@ def save(model: Classifier, directory: Path, labels: list[str], vocab: Path, res
         directory / "model.safetensors",
         {_stored_name(name, prefix): value for name, value in model.state_dict().items()},
     )
-    (directory / "vocab.txt").write_bytes(Path(vocab).read_bytes())
-    write_json(directory / "tokenizer_config.json", {"do_lower_case": True})
+    tokenizer.copy(tokenizer_dir, directory)
     write_json(directory / "labels.json", labels)
     write_json(directory / "result.json", result)
     write_json(directory / "config.json", config)
@@ -148,7 +152,7 @@ def load(directory: Path | str) -> LoadedClassifier:
     weights.load_into(
         model, {_own_name(name, prefix): value for name, value in tensors.items()}, str(directory)
     )
-    return LoadedClassifier(model, labels, directory / "vocab.txt", read_result(directory))
+    return LoadedClassifier(model, labels, directory, read_result(directory))
 
 
 def resize(model: Classifier, heads: list[int] | None, ffn: list[int] | None) -> None:

@@ -115,7 +115,7 @@ def objective_of(recipe: SearchRecipe):
     from finetune.training.task_data import encode_task
     from finetune.training.train import backward_of
 
-    data = encode_task(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
+    data = encode_task(recipe.task, Path(recipe.encoder), recipe.max_length)
 
     def objective(trial) -> float:
         settings = fit_settings(recipe.train, suggested(trial, recipe.search))

@@ -18,7 +18,8 @@ class TaskData:
     """The data of a task, encoded; `test` is what a finished model is reported on."""
 
     task: Task
-    vocab: Path
+    tokenizer: Path
+    """Directory of the tokenizer's files."""
     max_length: int
     train: Encoded
     dev: Encoded
@@ -39,19 +40,20 @@ class TaskData:
 
     def save(self, model, directory: Path, result: dict) -> None:
         """Write a classifier directory."""
-        classifier.save(model, directory, self.task.labels, self.vocab, result)
+        classifier.save(model, directory, self.task.labels, self.tokenizer, result)
 
 
-def encode_task(settings: TaskSettings, vocab: Path, max_length: int | None) -> TaskData:
-    """Read and encode a task; `max_length` None is the task's own."""
+def encode_task(settings: TaskSettings, tokenizer: Path, max_length: int | None) -> TaskData:
+    """Read and encode a task with the tokenizer of a model directory; `max_length` None is the
+    task's own."""
     from data_pipeline.text.encode import WordPieceEncoder
 
     task = open_task(settings)
-    encoder = WordPieceEncoder(vocab)
+    encoder = WordPieceEncoder.of_directory(tokenizer)
     length = max_length or task.max_length
     data = (task.split("train"), task.split("dev"), task.held_out())
     encoded = (encode_examples(task, encoder, split, length) for split in data)
-    return TaskData(task, vocab, length, *encoded)
+    return TaskData(task, tokenizer, length, *encoded)
 
 
 def load_with_task(
@@ -62,6 +64,6 @@ def load_with_task(
     UserError when the classifier has other labels than the task.
     """
     loaded = classifier.load(directory)
-    data = encode_task(settings, loaded.vocab, loaded.result.get("max_length"))
+    data = encode_task(settings, loaded.tokenizer, loaded.result.get("max_length"))
     check_labels(loaded.labels, data.task.labels, Path(directory))
     return loaded.model, data

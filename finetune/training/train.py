@@ -6,6 +6,7 @@ import paddle
 import paddle.nn.functional as F
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.text import tokenizer
 from finetune.recipes import TrainRecipe
 from finetune.settings import DistillSettings, FitSettings
 from finetune.training import classifier
@@ -19,7 +20,7 @@ from finetune.training.task_data import TaskData, encode_task
 
 def train_classifier(recipe: TrainRecipe, directory: Path) -> None:
     """Fine-tune `recipe.encoder` and write the classifier into `directory`."""
-    data = encode_task(recipe.task, Path(recipe.encoder) / "vocab.txt", recipe.max_length)
+    data = encode_task(recipe.task, Path(recipe.encoder), recipe.max_length)
     paddle.seed(recipe.train.seed)
     model = classifier.from_encoder(recipe.encoder, len(data.task.labels), data.task.kind)
     teacher = teacher_of(recipe.distill, data) if recipe.distill else None
@@ -37,9 +38,10 @@ def train_classifier(recipe: TrainRecipe, directory: Path) -> None:
 def teacher_of(distill: DistillSettings, data: TaskData):
     """The fine-tuned teacher, in eval; UserError when it reads other ids or knows other labels."""
     loaded = classifier.load(distill.teacher)
-    if loaded.vocab.read_bytes() != data.vocab.read_bytes():
+    if different := tokenizer.differences(loaded.tokenizer, data.tokenizer):
         raise UserError(
-            f"{distill.teacher}: its vocab.txt is not the student's; both must read the same ids"
+            f"{distill.teacher}: its tokenizer is not the student's ({'; '.join(different)}); both "
+            "must read the same ids"
         )
     check_labels(loaded.labels, data.task.labels, Path(distill.teacher))
     loaded.model.eval()

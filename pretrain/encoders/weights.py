@@ -25,13 +25,19 @@ NOT_READ = "{}: not safetensors, and no other weights are read"
 SHOWN = 5  # names listed in an error
 
 
-def write(path: Path, state: "Mapping[str, paddle.Tensor | np.ndarray]") -> None:
-    """Write a state dict as one safetensors file, whole or not at all; bfloat16 as float32."""
+def write(path: Path, state: "Mapping[str, paddle.Tensor | np.ndarray]", form: str = "np") -> None:
+    """Write a state dict as one safetensors file, whole or not at all; bfloat16 as float32.
+
+    form: `format` in the file's metadata; `pt` for what transformers opens.
+    """
     from safetensors.numpy import save_file
 
     arrays = {name: np.ascontiguousarray(_as_stored(value)) for name, value in state.items()}
     with whole_file(Path(path)) as temporary:
-        save_file(arrays, str(temporary), metadata={"format": "np"})
+        temporary.touch()
+        mode = temporary.stat().st_mode  # by the umask; safetensors would make it 0600
+        save_file(arrays, str(temporary), metadata={"format": form})
+        temporary.chmod(mode)
 
 
 def read(path: Path, file: str = WEIGHTS) -> dict[str, np.ndarray]:

@@ -144,7 +144,7 @@ def pooled_outputs(teacher, directory: Path, texts: list[str]) -> dict[int, np.n
     from data_pipeline.text.encode import WordPieceEncoder
     from pretrain.encoders.config import locate
 
-    encoder = WordPieceEncoder(locate(directory) / "vocab.txt")
+    encoder = WordPieceEncoder.of_directory(locate(directory))
     ids, _ = encoder.classify(texts, None, PROBE_LENGTH)
     found = defaultdict(list)
     with Progress("linear probe", len(texts), "text") as progress, paddle.no_grad():

@@ -1,8 +1,8 @@
 """Write encoders as directories: a teacher's, and the released `ppminilm-6l-768h` with its card."""
 
 import json
-import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import paddle
@@ -11,7 +11,8 @@ from paddle import nn
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, write_atomically, write_json
-from data_pipeline.text import vocab
+from data_pipeline.shards.format import Manifest
+from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import weights
 from pretrain.encoders.load import load_encoder
 from pretrain.encoders.student import (
@@ -24,39 +25,45 @@ from pretrain.encoders.student import (
 from pretrain.recipe import DistillRecipe
 from pretrain.release.model_card import model_card
 from pretrain.training import checkpoint
+from pretrain.training.finished import DATA_SUMMARY
 from pretrain.training.metrics import read_metrics
 
+TOKENIZER_FILES = (tokenizer.VOCABULARY, tokenizer.CONFIG)
 PREFIX = "encoder."  # the student inside the objective whose weights a checkpoint holds
 
 
-def write_encoder(encoder: nn.Layer, directory: Path, vocab: Path) -> None:
+def write_encoder(
+    encoder: nn.Layer, directory: Path, tokens: list[str], lower_case: bool = True
+) -> None:
     """config.json, model.safetensors, vocab.txt and tokenizer_config.json: what a teacher has.
 
-    The weights come last, so that a directory that has them is whole.
+    tokens: the vocabulary, in the order of the ids; lower_case: whether texts are lower-cased
+    before they are looked up. The weights come last, so that a directory that has them is whole.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     name = type(encoder).__name__
     config = {**json.loads(encoder.config.to_json_string()), "architectures": [name]}
     write_json(directory / "config.json", config)
-    shutil.copyfile(vocab, directory / "vocab.txt")
-    tokenizer = {"do_lower_case": True, "tokenizer_class": name.replace("Model", "Tokenizer")}
-    write_json(directory / "tokenizer_config.json", tokenizer)
+    tokenizer.write(directory, tokens, lower_case, name.replace("Model", "Tokenizer"))
     weights.write(directory / weights.WEIGHTS, encoder.state_dict())
 
 
-def release(run: Path, output: Path, untrained: bool = False) -> dict:
+def release(run: Path, output: Path, untrained: bool = False, form: str = "paddlenlp") -> dict:
     """Write the student of a run's newest checkpoint to `output`; return what release.json holds.
 
-    `untrained` writes the student as it was before the first step, for comparison. Stock PaddleNLP
-    reads the directory: `PPMiniLMModel.from_pretrained(output)`.
+    untrained: write the student as it was before the first step, for comparison.
+    form: an entry of FORMATS. Stock PaddleNLP reads `paddlenlp` by
+        `PPMiniLMModel.from_pretrained(output)`, transformers reads `hf` by
+        `AutoModel.from_pretrained(output)`; this project reads both.
     """
     recipe = recipes.load(DistillRecipe, run / "recipe.resolved.yaml")
     saved = checkpoint.newest(run / "checkpoints")
     if saved is None:
         raise UserError(f"{run}: no complete checkpoint; train it first with pretrain/run.py")
-    state = saved.state()
-    student = initial_student(recipe, run / "vocab.txt", with_teacher=untrained)
+    state, data = saved.state(), data_summary(run, recipe, saved.state()["data_fingerprint"])
+    tokens = vocab.read(run / "vocab.txt")
+    student = initial_student(recipe, tokens, with_teacher=untrained)
     frozen = freeze_unreached(student, recipe.student.layer, recipe.relations.hidden > 0)
     if not untrained:
         tensors = weights.read(saved.path / "model.safetensors")
@@ -67,13 +74,10 @@ def release(run: Path, output: Path, untrained: bool = False) -> dict:
         }
         weights.load_into(student, encoder_tensors, str(saved.path))
     output.mkdir(parents=True, exist_ok=True)
-    # Stock PaddleNLP opens this file; this project never does.
-    with tempfile.TemporaryDirectory(dir=output) as folder:
-        paddle.save(student.state_dict(), f"{folder}/model_state.pdparams")
-        Path(f"{folder}/model_state.pdparams").replace(output / "model_state.pdparams")
-    write_encoder(student, output, run / "vocab.txt")
+    files = FORMATS[form](student, output, tokens, data)
     facts = {
         "name": output.name,
+        "format": form,
         "steps": 0 if untrained else saved.step,
         "parameters": parameters(student),
         "untrained_weights": [n for n, _ in student.named_parameters()]
@@ -81,19 +85,53 @@ def release(run: Path, output: Path, untrained: bool = False) -> dict:
         else frozen,
         "data_fingerprint": state["data_fingerprint"],
         "vocab_sha256": state["vocab_sha256"],
+        "data": data,
+        "relation_weights": recipe.relations.weights(),
         "recipe": recipe.model_dump(mode="json"),
         "metrics": {} if untrained else last_metrics(run, saved.step),
-        "sha256": {
-            name: sha256(output / name)
-            for name in ("config.json", "model.safetensors", "model_state.pdparams", "vocab.txt")
-        },
+        "sha256": {name: sha256(output / name) for name in files},
     }
     write_atomically(output / "README.md", model_card(facts))
     write_json(output / "release.json", facts)
     return facts
 
 
-def initial_student(recipe: DistillRecipe, vocabulary: Path, with_teacher: bool) -> nn.Layer:
+def write_paddlenlp(student: nn.Layer, output: Path, tokens: list[str], data: dict) -> list[str]:
+    """Write what stock PaddleNLP reads; names of the files."""
+    # Stock PaddleNLP opens this file; this project never does.
+    with tempfile.TemporaryDirectory(dir=output) as folder:
+        paddle.save(student.state_dict(), f"{folder}/model_state.pdparams")
+        Path(f"{folder}/model_state.pdparams").replace(output / "model_state.pdparams")
+    write_encoder(student, output, tokens, data["lower_case"])
+    names = ("config.json", "model.safetensors", "model_state.pdparams", *TOKENIZER_FILES)
+    return list(names)
+
+
+# Forms of a release. Each is a function of (student, directory, tokens, `data_summary`) that
+# returns the names of the files whose checksums the model card lists.
+FORMATS: dict[str, Callable[[nn.Layer, Path, list[str], dict], list[str]]] = {
+    "paddlenlp": write_paddlenlp,
+}
+
+
+def data_summary(run: Path, recipe: DistillRecipe, fingerprint: str) -> dict:
+    """`Manifest.summary` of what the run was trained on, without the run's shards where possible.
+
+    UserError when neither the run nor the directory of its shards has it.
+    """
+    path = run / DATA_SUMMARY
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    manifest = Manifest.read(recipe.data.shards)  # a run of an earlier version
+    if manifest.fingerprint != fingerprint:
+        raise UserError(
+            f"{run}: no {DATA_SUMMARY}, and {recipe.data.shards} holds other shards than those "
+            "that it was trained on; put these back"
+        )
+    return manifest.summary()
+
+
+def initial_student(recipe: DistillRecipe, tokens: list[str], with_teacher: bool) -> nn.Layer:
     """The student of a recipe as it is before the first step.
 
     The teacher is loaded only if the student starts from it and `with_teacher` asks for that.
@@ -103,7 +141,6 @@ def initial_student(recipe: DistillRecipe, vocabulary: Path, with_teacher: bool)
         teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
     elif sizes.from_teacher_layers:
         sizes = sizes.model_copy(update={"from_teacher_layers": ()})
-    tokens = vocab.read(vocabulary)
     seed_everything(recipe.seed)
     return build_student(
         sizes,

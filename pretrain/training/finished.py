@@ -8,6 +8,7 @@ from pretrain.training import checkpoint
 from pretrain.training.same_run import recipe_differences, refusal
 from pretrain.training.settings import TrainingRecipe
 
+DATA_SUMMARY = "data.json"  # `Manifest.summary` of what the run is trained on, for its release
 FINISHED = "finished.json"  # written last, after all that the run is for
 
 

@@ -1,7 +1,6 @@
 """The training loop that distillation and masked-language-model pre-training share."""
 
 import contextlib
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,14 +10,16 @@ from paddle import nn
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.exits import NOT_FINITE, SAVED_AND_STOPPED
+from data_pipeline.base.files import write_json
 from data_pipeline.loading import order
 from data_pipeline.loading.holdout import holdout_batches, trained_samples
 from data_pipeline.loading.loader import Batch, Loader
 from data_pipeline.shards.format import VOCABULARY, Manifest
+from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import linear
 from pretrain.training import checkpoint, flops, parallel, precision, resume
 from pretrain.training import optimizer as optimize
-from pretrain.training.finished import mark_finished
+from pretrain.training.finished import DATA_SUMMARY, mark_finished
 from pretrain.training.hang import HangWatch
 from pretrain.training.holdout import holdout_loss
 from pretrain.training.metrics import LogContext, MetricsLog
@@ -200,9 +201,11 @@ def open_loader(
 def prepare_directory(
     recipe: TrainingRecipe, world: order.World, manifest: Manifest, loader: Loader
 ) -> None:
-    """Write the recipe and the vocabulary to `output_dir`, and print what a step is made of."""
+    """Write recipe, tokenizer and a summary of the data to `output_dir`; print what a step is."""
     recipes.save(recipe, recipe.output_dir / "recipe.resolved.yaml")
-    shutil.copyfile(recipe.data.shards / VOCABULARY, recipe.output_dir / VOCABULARY)
+    tokens = vocab.read(recipe.data.shards / VOCABULARY)
+    tokenizer.write(recipe.output_dir, tokens, manifest.lower_case)
+    write_json(recipe.output_dir / DATA_SUMMARY, manifest.summary())
     micro = recipe.batch.groups_per_micro_batch * recipe.batch.relation_group_size
     share = recipe.batch.global_batch_size // world.size
     dtype = precision.effective_dtype(recipe.precision)

@@ -167,10 +167,21 @@ def test_teacher_and_shards_of_different_vocabularies(found, teacher):
     (problem,) = found(**{"teacher.path": str(teacher)})
     assert "cannot read the vocabulary" in problem
     (teacher / "vocab.txt").unlink()
-    assert found(**{"teacher.path": str(teacher)}) == []
-    spoil_config(teacher, vocab_size=65)
     (problem,) = found(**{"teacher.path": str(teacher)})
-    assert "vocab_size 65, but the shards' vocabulary has 64 entries" in problem
+    assert "no vocab.txt and no tokenizer.json" in problem
+    model = {"type": "WordPiece", "vocab": {token: i for i, token in enumerate(tiny.TOKENS)}}
+    (teacher / "tokenizer.json").write_text(json.dumps({"model": model}))
+    assert found(**{"teacher.path": str(teacher)}) == []
+    model["vocab"] = {token: i for i, token in enumerate(reversed(tiny.TOKENS))}
+    (teacher / "tokenizer.json").write_text(json.dumps({"model": model}))
+    (problem,) = found(**{"teacher.path": str(teacher)})
+    assert "tokenizer.json is not the vocabulary that the shards were made with" in problem
+
+
+def test_a_cased_teacher_and_lower_case_shards(found, teacher):
+    (teacher / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    (problem,) = found(**{"teacher.path": str(teacher)})
+    assert "do_lower_case of the teacher is false, but the shards were made with" in problem
 
 
 def test_damaged_absent_and_pickled_weights(found, teacher):
@@ -198,6 +209,7 @@ def test_a_hugging_face_teacher_needs_no_more_than_its_files(found, tmp_path):
     (tmp_path / "hf").mkdir()
     shutil.copy(foreign.write(tmp_path / "x", {}) / "config.json", tmp_path / "hf")
     spoil_config(tmp_path / "hf", vocab_size=64, max_position_embeddings=24)
+    vocab.write(tmp_path / "hf" / "vocab.txt", tiny.TOKENS)
     (problem,) = found(**{"teacher.path": str(tmp_path / "hf")})
     assert problem == f"teacher.weights: {tmp_path / 'hf'}: no model.safetensors"
 

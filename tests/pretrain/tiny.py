@@ -26,8 +26,8 @@ def make_root(root: Path) -> Path:
     return root
 
 
-def make_shards(directory: Path, seed: int = 0) -> Path:
-    """88 samples of 4 to 24 tokens in 3 shards."""
+def make_shards(directory: Path, seed: int = 0, settings: dict | None = None) -> Path:
+    """88 samples of 4 to 24 tokens in 3 shards; `settings` stand in the manifest."""
     random = np.random.default_rng(seed)
     directory.mkdir(parents=True)
     vocab.write(directory / "vocab.txt", TOKENS)
@@ -54,7 +54,7 @@ def make_shards(directory: Path, seed: int = 0) -> Path:
         unk_share=0.0,
         shards=infos,
         length_histogram=histogram.tolist(),
-        settings={},
+        settings=settings or {},
     ).write(directory)
     return directory
 
@@ -84,8 +84,7 @@ def make_teacher(directory: Path, family: str = "Bert") -> Path:
     config = {"architectures": [f"{family}Model"], "vocab_size": len(TOKENS), **sizes(3, 24)}
     encoder = build_encoder({**config, "initializer_range": 0.3, "pad_token_id": 0})
     directory.mkdir(parents=True, exist_ok=True)
-    vocab.write(directory.parent / "vocab.txt", TOKENS)
-    write_encoder(encoder, directory, directory.parent / "vocab.txt")
+    write_encoder(encoder, directory, TOKENS)
     return directory
 
 
@@ -94,8 +93,7 @@ def write_directory(encoder, directory: Path, **config) -> Path:
     from pretrain.release.write import write_encoder
 
     directory.mkdir(parents=True, exist_ok=True)
-    vocab.write(directory.parent / "vocab.txt", TOKENS)
-    write_encoder(encoder, directory, directory.parent / "vocab.txt")
+    write_encoder(encoder, directory, TOKENS)
     said = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps(said | config))
     return directory

@@ -236,7 +236,7 @@ def test_training_with_rounding_is_what_int8_computes(tmp_path, classifier_dir, 
     model.eval()
     rounded = model(paddle.to_tensor(ids), paddle.to_tensor(types)).numpy()
     plain = classifier.load(classifier_dir).model
-    classifier.save(plain, tmp_path / "c", loaded.labels, loaded.vocab, loaded.result)
+    classifier.save(plain, tmp_path / "c", loaded.labels, loaded.tokenizer, loaded.result)
     write_scales(tmp_path / "c", qat.learnt_scales(model))
     exported = stages.export(ExportRecipe(output_dir=tmp_path / "onnx", classifier=tmp_path / "c"))
     made = quantised(tmp_path / "int8", exported, task, mode="qat")

@@ -1,6 +1,7 @@
 """Weights on disk: whole, damaged, foreign, missing."""
 
 import json
+import os
 
 import numpy as np
 import paddle
@@ -160,6 +161,16 @@ def test_a_bad_index_is_named(tmp_path, text, said):
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(UserError, match=said):
         weights.read(tmp_path)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_file_has_the_mode_that_the_umask_gives(tmp_path, umask):
+    previous = os.umask(umask)
+    try:
+        weights.write(tmp_path / "model.safetensors", {"a": np.zeros(3, np.float32)})
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_an_interrupted_write_leaves_the_old_file(stored, monkeypatch):

@@ -1,15 +1,18 @@
 """A release is what stock PaddleNLP reads, with the weights of the checkpoint."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256
 from data_pipeline.base.recipes import check
 from data_pipeline.loading.order import World
 from data_pipeline.shards.format import Manifest
+from data_pipeline.text import tokenizer
 from pretrain import __main__ as command
 from pretrain import entry, mlm, run
 from pretrain.encoders import weights
@@ -49,8 +52,6 @@ def test_stock_paddlenlp_reads_it(trained, tmp_path):
 
 
 def test_it_needs_nothing_but_the_run(tiny_root, tmp_path):
-    import shutil
-
     for name in ("shards", "teacher"):
         shutil.copytree(tiny_root / name, tmp_path / name)
     changes = {f"student.{name}": value for name, value in tiny.sizes(2, 24).items()}
@@ -86,6 +87,82 @@ def test_release_json_and_the_card_say_what_it_is(trained, tmp_path):
     ):
         assert part in card
     assert "encoder.layers.0.linear1.weight" not in card
+
+
+def test_the_card_derives_from_recipe_and_data(tiny_root, tmp_path):
+    """Nothing in it may be said of every run: relations, script, tokenizer, initialisation."""
+    clean = {"min_chinese_share": 0.0, "html": True, "simplify": False, "rules": ["mine:rule"]}
+    settings = {"clean": clean, "vocab": {"lower_case": False}}
+    shards = tiny.make_shards(tmp_path / "shards", settings=settings)
+    changes = {f"student.{name}": value for name, value in tiny.sizes(2, 24).items()}
+    changes |= {"optimizer.total_steps": 3, "student.from_teacher_layers": [1, 3]}
+    changes |= {"data.shards": str(shards), "relations.beta": 0.0, "relations.alpha": 0.25}
+    recipe = check(DistillRecipe, tiny.distill_values(tiny_root, tmp_path / "run", **changes), "x")
+    manifest = Manifest.read(shards)
+    assert train.fit(run.build(recipe, manifest), recipe, manifest, World()) == 0
+    release(recipe.output_dir, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for part in (
+        "An encoder of 2 layers",
+        "layer\n2 of a larger encoder",
+        "- 0.75: between tokens",
+        "- 0.25: between heads",
+        "88 samples",
+        "any script; cleaning rules: html, mine:rule",
+        "case kept",
+        "copied from layers 1, 3 of the teacher",
+        "from number 25 on are as they were initialised",
+    ):
+        assert part in card, part
+    for part in ("Chinese", "between samples"):
+        assert part not in card.split("## Recipe")[0], part
+
+
+def test_the_card_of_chinese_text_and_sample_relations(trained, tmp_path):
+    data = json.loads((trained.output_dir / "data.json").read_text())
+    data["settings"] = {"clean": {"min_chinese_share": 0.3}}
+    shutil.copytree(trained.output_dir, tmp_path / "run")
+    (tmp_path / "run" / "data.json").write_text(json.dumps(data))
+    release(tmp_path / "run", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for part in ("A Chinese encoder", "at least 30% Han", "- 0.5: between samples", "lower-cased"):
+        assert part in card, part
+    assert "between heads" not in card
+
+
+def test_a_cased_vocabulary_stays_cased(tiny_root, tmp_path):
+    shards = tiny.make_shards(tmp_path / "shards", settings={"vocab": {"lower_case": False}})
+    values = tiny.distill_values(
+        tiny_root, tmp_path / "run", **{"optimizer.total_steps": 3, "data.shards": str(shards)}
+    )
+    recipe = check(DistillRecipe, values, "x")
+    manifest = Manifest.read(shards)
+    assert train.fit(run.build(recipe, manifest), recipe, manifest, World()) == 0
+    shutil.rmtree(shards)
+    facts = release(recipe.output_dir, tmp_path / "out")
+    assert not tokenizer.is_lower_case(tmp_path / "out")
+    assert facts["data"]["lower_case"] is False
+    assert "tokenizer_config.json" in facts["sha256"]
+
+
+def test_a_cased_teacher_of_masked_lm_stays_cased(tiny_root, tmp_path):
+    shards = tiny.make_shards(tmp_path / "shards", settings={"vocab": {"lower_case": False}})
+    recipe = check(MaskedLMRecipe, masked_lm_values(shards, tmp_path), "test")
+    assert entry.train(recipe, mlm.build, mlm.write_teacher) == 0
+    assert not tokenizer.is_lower_case(tmp_path / "model")
+
+
+def test_a_run_without_a_summary_of_its_data_needs_its_shards(trained, tiny_root, tmp_path):
+    shutil.copytree(trained.output_dir, tmp_path / "run")
+    (tmp_path / "run" / "data.json").unlink()
+    facts = release(tmp_path / "run", tmp_path / "out")
+    assert facts["data"]["max_length"] == tiny.MAX_LENGTH
+    other = tiny.make_shards(tmp_path / "other", seed=1)
+    values = trained.model_dump(mode="json")
+    values["data"]["shards"] = str(other)
+    recipes.save(check(DistillRecipe, values, "x"), tmp_path / "run" / "recipe.resolved.yaml")
+    with pytest.raises(UserError, match="holds other shards than those that it was trained on"):
+        release(tmp_path / "run", tmp_path / "out")
 
 
 def test_with_relation_h_the_pooler_alone_is_untrained_and_the_card_says_so(tiny_root, tmp_path):
@@ -126,25 +203,26 @@ def test_the_never_distilled_student_is_another_one(trained, tmp_path):
 
 
 def test_a_run_without_a_checkpoint_is_refused(trained, tmp_path):
-    from data_pipeline.base import recipes
-
     recipes.save(trained, tmp_path / "recipe.resolved.yaml")
     with pytest.raises(UserError, match="no complete checkpoint"):
         release(tmp_path, tmp_path / "out")
     assert command.main(["release", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
 
 
-def test_masked_lm_makes_a_teacher(tiny_root, tmp_path):
-    values = {
-        "output_dir": str(tmp_path / "run"),
-        "model_dir": str(tmp_path / "model"),
-        "data": {"shards": str(tiny_root / "shards")},
+def masked_lm_values(shards, folder):
+    return {
+        "output_dir": str(folder / "run"),
+        "model_dir": str(folder / "model"),
+        "data": {"shards": str(shards)},
         "batch": {"global_batch_size": 16, "relation_group_size": 4},
         "encoder": tiny.sizes(2, 16),
         "optimizer": {"learning_rate": 0.01, "warmup_steps": 2, "total_steps": 4},
         "monitor": {"log_every_steps": 1},
     }
-    recipe = check(MaskedLMRecipe, values, "test")
+
+
+def test_masked_lm_makes_a_teacher(tiny_root, tmp_path):
+    recipe = check(MaskedLMRecipe, masked_lm_values(tiny_root / "shards", tmp_path), "test")
     assert entry.train(recipe, mlm.build, mlm.write_teacher) == 0
     encoder = load_encoder(tmp_path / "model")
     assert encoder.config.num_hidden_layers == 2
@@ -155,7 +233,6 @@ def test_masked_lm_makes_a_teacher(tiny_root, tmp_path):
 
 
 def test_the_published_student_has_59_7_million_weights():
-    from data_pipeline.base import recipes
     from pretrain.encoders.student import build_student, parameters
 
     path = tiny.ROOT / "launch" / "recipes" / "ppminilm-6l-768h" / "distill.yaml"
