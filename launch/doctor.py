@@ -17,6 +17,7 @@ from data_pipeline.base.machine import cores, cpu_vendor
 from launch.environment import best_for_cpu, default_ranks, gpus, quiet
 
 PROBES = Path(__file__).parent / "probes"
+PROJECT = "ppminilm-fleet"
 PROBE_SECONDS = 180
 DISK_NEEDED_GB = 5
 
@@ -31,14 +32,18 @@ class Check:
 
 
 def versions() -> dict[str, str]:
-    """Installed version of every direct requirement of this project; `missing` where none."""
+    """Installed version of every direct requirement of this project; `missing` where none, or the
+    extra that would install it."""
     installed = {}
-    for requirement in importlib.metadata.requires("ppminilm-fleet") or []:
+    for requirement in importlib.metadata.requires(PROJECT) or []:
         name = re.match(r"[A-Za-z0-9_.-]+", requirement).group()
+        if name == PROJECT or name in installed:  # an extra that contains others
+            continue
+        extra = re.search(r"extra == ['\"]([\w-]+)", requirement)
         try:
             installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            installed[name] = "missing"
+            installed[name] = f"not installed (extra {extra[1]})" if extra else "missing"
     return installed
 
 
