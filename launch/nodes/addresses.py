@@ -2,6 +2,7 @@
 its own one, and the master's, exactly."""
 
 import ipaddress
+import os
 import socket
 from dataclasses import dataclass
 
@@ -53,6 +54,23 @@ def local() -> set[str]:
         for address in interface
         if address.family == socket.AF_INET
     }
+
+
+def interface_of(address: str) -> str | None:
+    """Name of the interface that has an address; None when none of this machine's has."""
+    for name, entries in psutil.net_if_addrs().items():
+        if any(entry.address == address for entry in entries):
+            return name
+    return None
+
+
+def variables_for(address: str) -> dict[str, str]:
+    """Variables that make Paddle's Gloo listen on this node's address. Otherwise it listens on the
+    one that the own name resolves to, which may be 127.0.1.1."""
+    interface = interface_of(address)
+    if interface is None or "GLOO_SOCKET_IFNAME" in os.environ:
+        return {}
+    return {"GLOO_SOCKET_IFNAME": interface}
 
 
 def is_loopback(address: str) -> bool:

@@ -145,7 +145,10 @@ class Member:
                     match message:
                         case Start():
                             self._refused_at = None
-                            launcher = Launcher(self.command(message), self.environment)
+                            variables = addresses.variables_for(message.address)
+                            launcher = Launcher(
+                                self.command(message), {**self.environment, **variables}
+                            )
                             stopping = Stopping(launcher, stop, self.grace_seconds)
                             attempt = Attempt(message.attempt, launcher, stopping)
                         case Halt() if attempt is not None:
