@@ -1,9 +1,13 @@
 """`python -m launch`: train on one or many nodes, run a list of stages, plan, watch, or check."""
 
 import argparse
+import functools
 import json
 import sys
+import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from data_pipeline.base import recipes
@@ -25,11 +29,37 @@ def doctor(argv: list[str]) -> int:
     """Print what is here and whether it works; exit code 1 when something does not."""
     parser = argparse.ArgumentParser(prog="python -m launch doctor", description=doctor.__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--gpu", action="store_true", help="train on the GPU and compare with the CPU (minutes)"
+    )
+    parser.add_argument(
+        "--device", choices=["gpu", "cpu"], default="gpu", help="with --gpu: where to train (gpu)"
+    )
+    parser.add_argument("--output", type=Path, help="with --gpu: write the JSON object here too")
     options = parser.parse_args(argv)
+    if options.gpu:
+        return _self_check(options)
     from launch.doctor import as_text, report
 
     values = report(Path.cwd())
     print(json.dumps(values, ensure_ascii=False) if options.json else as_text(values))
+    return 0 if values["ok"] else 1
+
+
+def _self_check(options: argparse.Namespace) -> int:
+    from data_pipeline.base.files import write_json
+    from launch.selfcheck.report import self_check
+
+    show = (lambda _: None) if options.json else functools.partial(print, flush=True)
+    with tempfile.TemporaryDirectory(prefix="ppminilm-selfcheck-") as folder:
+        values = self_check(Path(folder), options.device, show)
+    if options.output:
+        write_json(options.output, values)
+    if options.json:
+        print(json.dumps(values, ensure_ascii=False))
+    elif not values["ok"]:
+        where = options.output or "the output of --json"
+        print(f"some checks failed; please open an issue with {where}")
     return 0 if values["ok"] else 1
 
 
@@ -55,10 +85,27 @@ def plan(argv: list[str]) -> int:
     return run_plan(argv)
 
 
+def watch(argv: list[str]) -> int:
+    """Show where a run stands, again and again on a terminal."""
+    parser = argparse.ArgumentParser(prog="python -m launch watch", description=watch.__doc__)
+    parser.add_argument("run", type=Path, help="output_dir of a run")
+    parser.add_argument("--interval", type=float, default=2.0, help="seconds (2)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and end")
+    options = parser.parse_args(argv)
+    from launch import watch as screen
+
+    if options.json:
+        print(json.dumps(asdict(screen.read_status(options.run, time.time()))))
+    else:
+        screen.watch(options.run, options.interval)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "doctor": doctor,
     "plan": plan,
     "stages": stages,
+    "watch": watch,
 }
 
 

@@ -65,6 +65,14 @@ def command(job: Job, start: Start | None = None, python: str = sys.executable) 
     return [*line, str(job.entry), "--config", str(job.recipe), *job.overrides]
 
 
+def command_of(entry: Path, recipe: Path, ranks: int, log_dir: Path | None = None) -> list[str]:
+    """The command line of a run on this machine without supervision; one rank needs no launcher."""
+    if ranks == 1:
+        return [sys.executable, str(entry), "--config", str(recipe)]
+    job = Job(recipe=recipe, entry=entry, nproc_per_node=ranks, log_dir=log_dir or Path("log"))
+    return command(job)
+
+
 def planned_start(job: Job) -> Start | None:
     """What node 0 is going to say, as far as it is known before the nodes meet, for a dry run."""
     if job.nnodes == 1:

@@ -76,6 +76,8 @@ ORDER = {
         "stages",
         "probes",
         "doctor",
+        "selfcheck",
+        "watch",
         "__main__",
     ],
 }
