@@ -118,7 +118,12 @@ def open_session(
     with parallel.fail_together(world):
         if world.rank == 0:
             prepare_directory(recipe, world, manifest, loader)
-    watch = HangWatch(recipe.safety.hang_seconds, world.rank, parallel.neighbours(world))
+    watch = HangWatch(
+        recipe.safety.hang_seconds,
+        world.rank,
+        parallel.neighbours(world),
+        recipe.safety.hang_factor,
+    )
     parallel.barrier(world)  # all ranks measure at once, as they will compute
     with precision.autocast(recipe.precision):
         ceiling = flops.matmul_ceiling(objective.encoder.config.hidden_size)

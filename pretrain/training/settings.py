@@ -145,6 +145,9 @@ class Safety(Recipe):
     """Steps in a row with a non-finite gradient, after which the run stops."""
     hang_seconds: float = Field(1800, gt=0)
     """A step longer than this ends the rank with the stacks of all its threads."""
+    hang_factor: float = Field(20, ge=2)
+    """So does, from the fourth step on, one longer than this many times the slowest so far and
+    longer than 300 s."""
 
 
 class TrainingRecipe(Recipe):

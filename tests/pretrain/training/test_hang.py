@@ -5,7 +5,7 @@ import subprocess
 import sys
 import textwrap
 
-from pretrain.training.hang import HUNG
+from pretrain.training.hang import HUNG, SHORTEST_LIMIT, StepLimit
 from tests.pretrain.tiny import ROOT
 
 
@@ -61,3 +61,28 @@ def test_steps_that_take_their_time_are_left_alone():
     )
     assert alive.communicate(timeout=60)[1] == ""
     assert alive.returncode == 0
+
+
+def test_the_limit_follows_the_slowest_step_within_bounds():
+    limit = StepLimit(1800, factor=20)
+    for seconds in (90.0, 1.0):  # the first steps say little: something is compiled in them
+        limit.measured(seconds)
+        assert limit.current == 1800
+    limit.measured(1.0)
+    assert limit.current == 1800  # 20 x 90 s
+    quick = StepLimit(1800, factor=20)
+    for seconds in (40.0, 2.0, 30.0):
+        quick.measured(seconds)
+    assert quick.current == 800
+    tiny = StepLimit(1800, factor=20)
+    for _ in range(9):
+        tiny.measured(0.1)
+    assert tiny.current == SHORTEST_LIMIT  # a checkpoint takes longer than a step
+
+
+def test_the_limit_of_the_recipe_is_never_exceeded():
+    limit = StepLimit(6, factor=20)
+    for _ in range(9):
+        limit.measured(5.0)
+    assert limit.current == 6
+    assert StepLimit(6).current == 6
