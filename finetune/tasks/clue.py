@@ -35,21 +35,24 @@ def _single(key: str) -> Callable[[dict], tuple[str, str | None]]:
 
 
 def mark_spans(record: dict) -> tuple[str, None]:
-    """CLUEWSC2020: `_` around the noun (span1) and `[` `]` around the pronoun (span2)."""
-    target = record["target"]
-    text = list(record["text"])
-    marks = [
+    """CLUEWSC2020: `_` around the noun (span1) and `[` `]` around the pronoun (span2).
+
+    One may lie in the other ("他的手机" and "他"); the marks of the inner one are then inside.
+    """
+    target, text = record["target"], record["text"]
+    spans = [
         (target["span1_index"], target["span1_text"], "_", "_"),
         (target["span2_index"], target["span2_text"], "[", "]"),
     ]
-    for start, span, left, right in sorted(marks, reverse=True):  # the later first: indices hold
-        if "".join(text[start : start + len(span)]) != span:
-            raise UserError(
-                f"cluewsc2020: {span!r} is not at character {start} of {record['text']!r:.80}"
-            )
-        text.insert(start + len(span), right)
-        text.insert(start, left)
-    return "".join(text), None
+    marks = []  # (place, opening after closing, outer marks outside, mark)
+    for start, span, left, right in spans:
+        end = start + len(span)
+        if text[start:end] != span:
+            raise UserError(f"cluewsc2020: {span!r} is not at character {start} of {text!r:.80}")
+        marks += [(start, 1, -len(span), left), (end, 0, len(span), right)]
+    for place, _, _, mark in sorted(marks, reverse=True):  # the later first: places stay right
+        text = text[:place] + mark + text[place:]
+    return text, None
 
 
 def join_keywords(record: dict) -> tuple[str, str]:

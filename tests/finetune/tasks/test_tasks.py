@@ -75,6 +75,21 @@ def test_pronoun_before_noun_keeps_its_marks():
     assert mark_spans(record) == ("[它]坏了，所以_床_要修", None)
 
 
+@pytest.mark.parametrize(
+    ("noun", "pronoun", "expected"),
+    [
+        ((0, "他的手机"), (0, "他"), "_[他]的手机_坏了，他走了"),
+        ((2, "手机"), (0, "他的手机"), "[他的_手机_]坏了，他走了"),
+        ((0, "他"), (1, "的"), "_他_[的]手机坏了，他走了"),
+        ((0, "他的"), (1, "的手"), "_他[的_手]机坏了，他走了"),
+    ],
+)
+def test_spans_that_touch_or_overlap_have_all_their_marks(noun, pronoun, expected):
+    target = {"span1_index": noun[0], "span1_text": noun[1]}
+    target |= {"span2_index": pronoun[0], "span2_text": pronoun[1]}
+    assert mark_spans({"text": "他的手机坏了，他走了", "target": target}) == (expected, None)
+
+
 def test_a_span_that_is_not_there_is_named():
     record = {
         "text": "它坏了",
