@@ -33,8 +33,9 @@ from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.files import write_json
 from finetune.deploy.backends import OnnxBackend
 from finetune.deploy.predict import Predictor
-from finetune.settings import QuantiseSettings, TaskSettings
+from finetune.settings import QuantiseSettings
 from finetune.tasks import open_task
+from finetune.tasks.settings import TaskSettings
 from finetune.training.batches import encode, pad
 
 HIDDEN, VOCAB, LABELS, BATCH, LENGTH, TITLES = 768, 21128, 3, 32, 128, 320

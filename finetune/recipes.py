@@ -16,10 +16,10 @@ from finetune.settings import (
     ReportSettings,
     SearchSettings,
     SparseSettings,
-    TaskSettings,
     TeacherSettings,
     WidthSettings,
 )
+from finetune.tasks.settings import TaskSettings
 
 
 class TrainRecipe(Recipe):

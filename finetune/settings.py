@@ -8,7 +8,6 @@ from pydantic import Field
 from data_pipeline.base.recipes import Recipe
 from finetune.prune.criteria import CRITERIA, SCOPES
 from finetune.quantise.calibration import METHODS
-from finetune.tasks.settings import TaskSettings  # noqa: F401  imported from here too
 from finetune.training.scores import ENTITY_SCORES, SCORES
 
 

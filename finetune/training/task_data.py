@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from finetune.settings import TaskSettings
 from finetune.tasks import Task, open_task
+from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate

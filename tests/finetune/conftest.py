@@ -8,7 +8,8 @@ import pytest
 from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.recipes import ExportRecipe, QuantiseRecipe, TrainRecipe
-from finetune.settings import FitSettings, TaskSettings
+from finetune.settings import FitSettings
+from finetune.tasks.settings import TaskSettings
 
 CHARACTERS = "天气晴雨雪风股票涨跌市场银行今日明我你他是不很好坏了的在有和"
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *CHARACTERS, *"abc123"]

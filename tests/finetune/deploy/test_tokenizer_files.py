@@ -7,7 +7,8 @@ from data_pipeline.text import tokenizer
 from finetune import stages
 from finetune.deploy.predict import Predictor
 from finetune.recipes import ExportRecipe
-from finetune.settings import DistillSettings, TaskSettings
+from finetune.settings import DistillSettings
+from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.task_data import encode_task, load_with_task
 from finetune.training.train import teacher_of
