@@ -101,6 +101,14 @@ def share_problems(recipe: TrainingRecipe, world_size: int) -> Iterator[Problem]
         names = ("global_batch_size", "relation_group_size", "groups_per_micro_batch")
         others = [f"batch.{name}" for name in names if name != problem[0]]
         yield problem[1], (f"batch.{problem[0]}", *others)
+        return
+    parts = recipe.ranks_per_group(world_size)
+    if isinstance(recipe, DistillRecipe) and recipe.relations.heads % parts:
+        yield (
+            f"{recipe.relations.heads} heads cannot be divided among the {parts} ranks that share "
+            f"a relation group; a multiple of {parts} can",
+            ("relations.heads", "batch.global_batch_size", "batch.relation_group_size"),
+        )
 
 
 def place_problems(recipe: TrainingRecipe) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from pretrain.training.world import current
 if TYPE_CHECKING:
     from paddle import nn
 
-Build = Callable[..., "nn.Layer"]  # (recipe, manifest, world) -> the objective
+Build = Callable[..., "nn.Layer"]  # (recipe, manifest, world, ranks) -> the objective
 Finish = Callable[["nn.Layer", TrainingRecipe], None]
 
 
@@ -73,12 +73,13 @@ def train(
     from pretrain.training.loop import fit
 
     world = parallel.join(recipe.optimizer.sharded)
+    ranks = parallel.share_groups(world, recipe.ranks_per_group(world.size))
     with parallel.fail_together(world):
         if error:
             raise error
         precision.configure(recipe.precision)
         manifest = Manifest.read(recipe.data.shards)
-        objective = build(recipe, manifest, world)
+        objective = build(recipe, manifest, world, ranks)
     code = fit(objective, recipe, manifest, world, finish)
     parallel.leave(world)
     return code

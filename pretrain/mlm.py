@@ -16,8 +16,9 @@ def main(argv: list[str] | None = None) -> int:
     return entry.main(MaskedLMRecipe, main.__doc__, build, argv, write_teacher)
 
 
-def build(recipe: MaskedLMRecipe, manifest, world: World | None = None):
-    """The objective of a recipe, with the encoder's initial weights."""
+def build(recipe: MaskedLMRecipe, manifest, world: World | None = None, ranks=None):
+    """The objective of a recipe, with the encoder's initial weights. `ranks` are not needed: tokens
+    of a sample are not related to those of others."""
     from pretrain.encoders.load import build_encoder
     from pretrain.encoders.student import encoder_config, seed_everything
     from pretrain.objectives.masked_lm import MaskedLM

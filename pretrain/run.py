@@ -14,8 +14,11 @@ def main(argv: list[str] | None = None) -> int:
     return entry.main(DistillRecipe, main.__doc__, build, argv)
 
 
-def build(recipe: DistillRecipe, manifest, world: World | None = None):
-    """The objective of a recipe, with the student's initial weights."""
+def build(recipe: DistillRecipe, manifest, world: World | None = None, ranks=None):
+    """The objective of a recipe, with the student's initial weights.
+
+    ranks: the `RankGroup` of this rank where several share a relation group.
+    """
     from pretrain.encoders import weights
     from pretrain.encoders.load import load_encoder
     from pretrain.encoders.student import build_student, freeze_unreached, seed_everything
@@ -58,6 +61,7 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None):
         cost=partial(flops.distillation, shapes[0], layers[0], shapes[1], layers[1]),
         constants=constants,
         identity=identity,
+        ranks=ranks,
     )
 
 

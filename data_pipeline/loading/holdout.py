@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.loading.loader import Batch, padded, with_slack
+from data_pipeline.loading.order import part_of_group
 from data_pipeline.shards.format import ShardReader
 
 
@@ -14,10 +15,15 @@ def trained_samples(samples: int, holdout_samples: int, relation_group_size: int
 
 
 def holdout_batches(
-    directory: Path | str, first: int, relation_group_size: int, pad_to_multiple: int = 8
+    directory: Path | str,
+    first: int,
+    relation_group_size: int,
+    ranks: int = 1,
+    rank: int = 0,
+    pad_to_multiple: int = 8,
 ) -> list[Batch]:
     """The samples from number `first` on, sorted by length, as batches of one relation group each;
-    always the same."""
+    always the same. Where `ranks` share a group, the part of it that belongs to `rank`."""
     reader = ShardReader(directory)
     manifest = reader.manifest
     if first == manifest.samples:
@@ -29,6 +35,9 @@ def holdout_batches(
         ids, mask, word_start = padded(
             samples, positions, manifest.special_ids["pad"], pad_to_multiple, manifest.max_length
         )
-        numbers = positions + first
-        batches.append(Batch(ids, mask.astype(np.int64), word_start, numbers, relation_group_size))
+        mask = mask.astype(np.int64)
+        part = part_of_group(relation_group_size, ranks, rank)
+        arrays = [array[part] for array in (ids, mask, word_start, positions + first)]
+        whole_mask = mask if ranks > 1 else None
+        batches.append(Batch(*arrays, relation_group_size, whole_mask))
     return batches

@@ -29,6 +29,9 @@ class Batch:
     sample_ids: np.ndarray
     """int64 [groups * relation_group_size]: numbers in the shards."""
     relation_group_size: int
+    group_mask: np.ndarray | None = None
+    """int64 [relation_group_size, L]: `attention_mask` of the whole relation group, where its
+    samples lie on several ranks and these are a part of them; None otherwise."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +147,14 @@ class Loader:
             self.pad_to_multiple,
             self.reader.manifest.max_length,
         )
-        return Batch(
-            ids,
-            mask.astype(np.int64),
-            word_start,
-            window.sample_ids[positions],
-            self.settings.relation_group_size,
-        )
+        mask = mask.astype(np.int64)
+        arrays = (ids, mask, word_start, window.sample_ids[positions])
+        ranks = order.ranks_per_group(self.settings.groups, self.world.size)
+        if ranks == 1:
+            return Batch(*arrays, self.settings.relation_group_size)
+        part = order.part_of_group(len(positions), ranks, self.world.rank)
+        own = [array[part] for array in arrays]
+        return Batch(*own, self.settings.relation_group_size, group_mask=mask)
 
     def _handed_out(self, step: list[Batch]) -> list[Batch]:
         self.state = order.advanced(self.state, self.samples, self.settings)

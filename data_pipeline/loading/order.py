@@ -16,6 +16,7 @@ how many ranks there are. Nothing here reads a file.
 """
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +85,8 @@ def share_problem(
     groups_per_micro_batch: int = 1,
 ) -> tuple[str, str] | None:
     """(setting, what is wrong) when a global batch cannot be divided into relation groups, these
-    evenly among the ranks, and a rank's into micro-batches; None when it can."""
+    evenly among the ranks, and a rank's into micro-batches; None when it can. With more ranks than
+    groups, several ranks share each group."""
     if relation_group_size > global_batch_size:
         return (
             "relation_group_size",
@@ -96,24 +98,39 @@ def share_problem(
             "global_batch_size",
             f"{global_batch_size} is not a multiple of relation_group_size {relation_group_size}",
         )
-    if groups % world_size:
+    parts, uneven = divmod(world_size, groups)
+    if groups % world_size and (uneven or relation_group_size % parts):
+        ranks = {n for n in range(1, min(groups, 4096) + 1) if groups % n == 0}
+        ranks |= {groups * n for n in (1, 2, 4, 8, 16) if relation_group_size % n == 0}
         return (
             "global_batch_size",
-            f"{global_batch_size} is {groups} relation group(s), which cannot be shared evenly by "
-            f"{world_size} ranks; {divisors(groups)} ranks can",
+            f"{global_batch_size} is {groups} relation group(s) of {relation_group_size}, which "
+            f"cannot be shared evenly by {world_size} ranks; {in_words(ranks)} ranks can",
         )
-    if groups // world_size % groups_per_micro_batch:
+    own = max(1, groups // world_size)
+    if own % groups_per_micro_batch:
         return (
             "groups_per_micro_batch",
-            f"{groups_per_micro_batch} does not divide the {groups // world_size} relation "
-            f"group(s) of a rank; {divisors(groups // world_size)} would",
+            f"{groups_per_micro_batch} does not divide the {own} relation group(s) of a rank; "
+            f"{divisors(own)} would",
         )
     return None
 
 
+def ranks_per_group(groups: int, world_size: int) -> int:
+    """Ranks that share each of the relation groups of a global batch: 1, or more where there are
+    more ranks than groups."""
+    return max(1, world_size // groups)
+
+
 def divisors(number: int) -> str:
     """Up to 4,096, as words: `1, 2 or 4`."""
-    words = [str(n) for n in range(1, min(number, 4096) + 1) if number % n == 0]
+    return in_words(n for n in range(1, min(number, 4096) + 1) if number % n == 0)
+
+
+def in_words(numbers: Iterable[int]) -> str:
+    """`1, 2 or 4`."""
+    words = [str(number) for number in sorted(numbers)]
     return ", ".join(words[:-1]) + " or " * (len(words) > 1) + words[-1]
 
 
@@ -203,11 +220,22 @@ def deal(
     [micro-batches, samples]. All groups are sorted by their longest sample, and neighbours form a
     micro-batch, so that it needs little padding. Whole micro-batches are dealt in turn: ranks get
     about the same amount of work, and what is in a micro-batch does not depend on their number.
+
+    With more ranks than groups, neighbouring ranks get the same group: each trains on a part of it,
+    see `part_of_group`.
     """
     longest = np.asarray(lengths)[groups].max(axis=1)  # [groups]
     by_length = groups[np.argsort(-longest, kind="stable")]
     micro_batches = by_length.reshape(-1, groups_per_micro_batch * groups.shape[1])
+    if world.size > len(groups):
+        return micro_batches[[world.rank // (world.size // len(groups))]]
     return micro_batches[world.rank :: world.size]
+
+
+def part_of_group(samples: int, ranks: int, rank: int) -> slice:
+    """Which of the samples of a relation group belong to a rank, where `ranks` share it."""
+    size = samples // ranks
+    return slice(rank % ranks * size, (rank % ranks + 1) * size)
 
 
 def _unrolled(first: int, count: int, samples: int) -> list[tuple[int, int]]:

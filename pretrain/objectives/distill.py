@@ -11,6 +11,7 @@ from pretrain.encoders.states import PLAIN, states_at
 from pretrain.encoders.teacher_engine import Engine
 from pretrain.objectives.relations import relation_loss
 from pretrain.objectives.settings import Relations
+from pretrain.objectives.span import RankGroup
 
 
 class Distillation(nn.Layer):
@@ -26,6 +27,7 @@ class Distillation(nn.Layer):
         compute: how the student's layers are computed.
         cost: floating-point operations of a batch of (tokens, length); None when it is not needed.
         constants: numbers that every record of the run repeats.
+        ranks: those that share a relation group, where several do.
         identity: digests by name of what a resumed run must find unchanged.
     """
 
@@ -42,31 +44,40 @@ class Distillation(nn.Layer):
         cost: Callable[[int, int], int] | None = None,
         constants: Mapping[str, float] | None = None,
         identity: Mapping[str, str] | None = None,
+        ranks: RankGroup | None = None,
     ):
         super().__init__()
         self.encoder, self.teacher, self.layer = student, teacher, layer
         self.relations, self.group_size, self.compute = relations, group_size, compute
         self.cost, self.constants = cost, dict(constants or {})
-        self.identity = dict(identity or {})
+        self.identity, self.ranks = dict(identity or {}), ranks
 
     def sample(self, batch: Batch, random: np.random.Generator) -> tuple[list[np.ndarray], int]:
-        """([input_ids, attention_mask], 1); `random` is unused."""
-        return [batch.input_ids, batch.attention_mask], 1
+        """([input_ids, attention_mask, the mask of the whole relation group], 1), the last one only
+        where several ranks share a group; `random` is unused."""
+        arrays = [batch.input_ids, batch.attention_mask]
+        return arrays if self.ranks is None else [*arrays, batch.group_mask], 1
 
-    def targets(self, input_ids: Tensor, mask: Tensor) -> list[Tensor]:
+    def targets(self, input_ids: Tensor, mask: Tensor, *_: Tensor) -> list[Tensor]:
         """The teacher's Q, K, V (and H)."""
         return self.teacher(input_ids, mask)
 
     def forward(
-        self, input_ids: Tensor, mask: Tensor, *teacher_states: Tensor
+        self, input_ids: Tensor, mask: Tensor, *others: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """(the loss of a micro-batch, its parts by name, detached)."""
+        """(the loss of a micro-batch, its parts by name, detached); arguments are those of `sample`
+        and then those of `targets`."""
+        span, teacher_states = (), others
+        size = self.group_size
+        if self.ranks is not None:
+            whole_mask, *teacher_states = others
+            span, size = (self.ranks, whole_mask), size // self.ranks.parts
         settings = self.relations
         with_hidden = settings.hidden > 0
         states = states_at(self.encoder, input_ids, mask, self.layer, with_hidden, self.compute)
         weights = settings.weights()
         losses = {
-            name: relation_loss(*pair, mask, settings.heads, self.group_size, weights)
+            name: relation_loss(*pair, mask, settings.heads, size, weights, *span)
             for name, *pair in zip("qkvh", states, teacher_states, strict=False)
         }
         total = losses["q"] + losses["k"] + losses["v"]

@@ -16,6 +16,7 @@ runs, so that recipes can be checked against RELATIONS without it.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from data_pipeline.base.functions import load_function
@@ -23,7 +24,33 @@ from data_pipeline.base.functions import load_function
 if TYPE_CHECKING:
     from paddle import Tensor
 
+    from pretrain.objectives.span import RankGroup
+
 NO_WEIGHT = 1e-9  # 1 - 0.3 - 0.7 is 5e-17
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The relation groups of a micro-batch, one after another."""
+
+    mask: "Tensor"
+    """float32 [B, L], 1 for a token, 0 for padding."""
+    size: int
+    """Samples of a group in this micro-batch; B is a multiple of it."""
+    ranks: "RankGroup | None" = None
+    """The ranks that share the group, where its samples lie on several; the micro-batch then is a
+    part of one group."""
+    whole_mask: "Tensor | None" = None
+    """float32 [G, L], `mask` of the whole group, where several ranks share it."""
+
+    def row_weights(self, heads: int) -> "Tensor":
+        """Weight of each row [B, L], such that a weighted sum over rows and heads, averaged over
+        ranks, is the mean over groups of the mean over a group's real tokens and heads."""
+        if self.ranks is not None:
+            return self.mask * (self.ranks.parts / (self.whole_mask.sum().clip(min=1.0) * heads))
+        grouped = self.mask.reshape([-1, self.size, self.mask.shape[1]])  # [groups, G, L]
+        counted = grouped.sum(axis=[1, 2], keepdim=True).clip(min=1.0)
+        return (grouped / (counted * heads * grouped.shape[0])).reshape(self.mask.shape)
 
 
 def relation_loss(
@@ -33,6 +60,8 @@ def relation_loss(
     relation_heads: int,
     group_size: int,
     weights: Mapping[str, float],
+    ranks: "RankGroup | None" = None,
+    whole_mask: "Tensor | None" = None,
 ) -> "Tensor":
     """Weighted sum of relation losses, for one of Q, K, V.
 
@@ -40,8 +69,9 @@ def relation_loss(
         student, teacher: [B, L, hidden size], each with its own hidden size.
         attention_mask: [B, L].
         relation_heads: R; both hidden sizes are multiples of it.
-        group_size: rows of a relation group; B is a multiple of it.
+        group_size: rows of a relation group in this batch; B is a multiple of it.
         weights: by name of the relation, see `relation_weights`.
+        ranks, whole_mask: where several ranks share the group, see `Groups`; whole_mask: [G, L].
 
     Returns:
         A float32 scalar. Relations whose weight is 0 are not computed.
@@ -51,9 +81,11 @@ def relation_loss(
     with paddle.amp.auto_cast(enable=False):
         student = split_heads(student, relation_heads)
         teacher = split_heads(teacher.detach(), relation_heads)
-        mask = attention_mask.astype("float32")
+        if whole_mask is not None:
+            whole_mask = whole_mask.astype("float32")
+        groups = Groups(attention_mask.astype("float32"), group_size, ranks, whole_mask)
         losses = [
-            weight * relation_function(name)(student, teacher, mask, group_size)
+            weight * relation_function(name)(student, teacher, groups)
             for name, weight in weights.items()
             if abs(weight) > NO_WEIGHT
         ]
@@ -86,46 +118,49 @@ def relation_error(
 # ---- the relations: one function and one entry in RELATIONS each ----
 
 
-def token_loss(student: "Tensor", teacher: "Tensor", mask: "Tensor", group_size: int) -> "Tensor":
-    """Relation between the tokens of a sample, for each head. x: [B, L, R, d]; mask: [B, L]."""
+def token_loss(student: "Tensor", teacher: "Tensor", groups: Groups) -> "Tensor":
+    """Relation between the tokens of a sample, for each head. x: [B, L, R, d]."""
     from pretrain.objectives.divergence import weighted_divergence
 
-    heads = student.shape[2]
     s, t = (x.transpose([0, 2, 1, 3]) for x in (student, teacher))  # [B, R, L, d]
-    keys = mask.unsqueeze(1)  # [B, 1, L]
-    rows = mean_within_groups(mask, group_size, heads).unsqueeze(1)  # [B, 1, L]
-    return weighted_divergence(s, t, keys, rows)
+    rows = groups.row_weights(student.shape[2])
+    return weighted_divergence(s, t, groups.mask.unsqueeze(1), rows.unsqueeze(1))
 
 
-def sample_loss(student: "Tensor", teacher: "Tensor", mask: "Tensor", group_size: int) -> "Tensor":
-    """Relation between the samples of a group, for each position and head.
+def sample_loss(student: "Tensor", teacher: "Tensor", groups: Groups) -> "Tensor":
+    """Relation between the samples of a group, for each position and head. x: [B, L, R, d].
 
-    x: [B, L, R, d]; mask: [B, L]. Samples without a token at a position are neither keys nor rows
-    there. A position with a single sample relates it to itself alone, which gives 0.
+    Samples without a token at a position are neither keys nor rows there. A position with a single
+    sample relates it to itself alone, which gives 0.
     """
     from pretrain.objectives.divergence import weighted_divergence
 
-    heads = student.shape[2]
+    heads, mask, size = student.shape[2], groups.mask, groups.size
+    if groups.ranks is not None:  # now all samples of the group, and R / parts heads
+        student, teacher = groups.ranks.exchange(student), groups.ranks.exchange(teacher)
+        mask, size = groups.whole_mask, groups.whole_mask.shape[0]
+        groups = Groups(mask, size, groups.ranks, mask)
+    rows = groups.row_weights(heads)
 
     def regroup(x):  # [B, L, R, d] -> [groups * L, R, G, d]
         length, heads, width = x.shape[1:]
-        grouped = x.reshape([-1, group_size, length, heads, width]).transpose([0, 2, 3, 1, 4])
-        return grouped.reshape([-1, heads, group_size, width])
+        grouped = x.reshape([-1, size, length, heads, width]).transpose([0, 2, 3, 1, 4])
+        return grouped.reshape([-1, heads, size, width])
 
     def by_position(x):  # [B, L] -> [groups * L, 1, G]
-        grouped = x.reshape([-1, group_size, x.shape[1]]).transpose([0, 2, 1])
-        return grouped.reshape([-1, 1, group_size])
+        grouped = x.reshape([-1, size, x.shape[1]]).transpose([0, 2, 1])
+        return grouped.reshape([-1, 1, size])
 
-    keys = by_position(mask)
-    rows = by_position(mean_within_groups(mask, group_size, heads))
-    return weighted_divergence(regroup(student), regroup(teacher), keys, rows)
+    return weighted_divergence(
+        regroup(student), regroup(teacher), by_position(mask), by_position(rows)
+    )
 
 
-def head_loss(student: "Tensor", teacher: "Tensor", mask: "Tensor", group_size: int) -> "Tensor":
-    """Relation between the heads of a token. x: [B, L, R, d]; mask: [B, L]."""
+def head_loss(student: "Tensor", teacher: "Tensor", groups: Groups) -> "Tensor":
+    """Relation between the heads of a token. x: [B, L, R, d]."""
     from pretrain.objectives.divergence import weighted_divergence
 
-    rows = mean_within_groups(mask, group_size, student.shape[2]).unsqueeze(2)  # [B, L, 1]
+    rows = groups.row_weights(student.shape[2]).unsqueeze(2)  # [B, L, 1]
     return weighted_divergence(student, teacher, None, rows)
 
 
@@ -145,14 +180,6 @@ def split_heads(x: "Tensor", relation_heads: int) -> "Tensor":
     """[B, L, hidden] -> float32 [B, L, R, hidden / R]."""
     batch, length, hidden = x.shape
     return x.astype("float32").reshape([batch, length, relation_heads, hidden // relation_heads])
-
-
-def mean_within_groups(mask: "Tensor", group_size: int, heads: int) -> "Tensor":
-    """Weight of each row [B, L], such that a weighted sum over rows and heads is, for a batch, the
-    mean over groups of the mean over a group's real tokens and heads."""
-    grouped = mask.reshape([-1, group_size, mask.shape[1]])  # [groups, G, L]
-    counted = grouped.sum(axis=[1, 2], keepdim=True).clip(min=1.0)
-    return (grouped / (counted * heads * grouped.shape[0])).reshape(mask.shape)
 
 
 # ---- the definition ----

@@ -26,7 +26,7 @@ class Relations(Recipe):
     extra: dict[str, float] = Field(default_factory=dict)
     """Weights of further relations, added to the three above: by a name in
     `pretrain.objectives.relations.RELATIONS`, or by `package.module:function` for one of your own.
-    Such a function takes (student, teacher, mask, group_size), as `token_loss` does."""
+    Such a function takes (student, teacher, groups), as `token_loss` there does."""
 
     @model_validator(mode="after")
     def _weights_in_range(self):

@@ -22,7 +22,8 @@ def holdout_loss(
     """
     sums: dict[str, float] = {"weight": 0.0}
     objective.eval()
-    for number, batch in list(enumerate(batches))[world.rank :: world.size]:
+    ranks = recipe.ranks_per_group(world.size)  # that share a group, and so a batch
+    for number, batch in list(enumerate(batches))[world.rank // ranks :: world.size // ranks]:
         random = np.random.default_rng(micro_batch_seed(recipe.seed, 0, number))
         arrays, weight = objective.sample(batch, random)
         inputs = [to_device(array) for array in arrays]

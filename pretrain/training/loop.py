@@ -114,7 +114,8 @@ def open_session(
         group_size = recipe.batch.relation_group_size
         samples = trained_samples(manifest.samples, recipe.data.holdout_samples, group_size)
         loader = open_loader(recipe, world, state.order, samples)
-        holdout = holdout_batches(recipe.data.shards, samples, group_size)
+        ranks = recipe.ranks_per_group(world.size)
+        holdout = holdout_batches(recipe.data.shards, samples, group_size, ranks, world.rank)
     with parallel.fail_together(world):
         if world.rank == 0:
             prepare_directory(recipe, world, manifest, loader)
@@ -211,8 +212,9 @@ def prepare_directory(
     tokens = vocab.read(recipe.data.shards / VOCABULARY)
     tokenizer.write(recipe.output_dir, tokens, manifest.lower_case)
     write_json(recipe.output_dir / DATA_SUMMARY, manifest.summary())
-    micro = recipe.batch.groups_per_micro_batch * recipe.batch.relation_group_size
     share = recipe.batch.global_batch_size // world.size
+    group = recipe.batch.groups_per_micro_batch * recipe.batch.relation_group_size
+    micro = min(share, group)  # less than a group where several ranks share one
     dtype = precision.effective_dtype(recipe.precision)
     if dtype != recipe.precision.dtype:
         print(f"precision: {recipe.precision.dtype} has no effect on a CPU; running {dtype}")

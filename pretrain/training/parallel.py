@@ -12,6 +12,7 @@ from paddle import Tensor, nn
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading.order import World
+from pretrain.objectives.span import RankGroup
 from pretrain.training.world import current
 
 
@@ -31,6 +32,18 @@ def join(sharded: bool = False) -> World:
         strategy.hybrid_configs = {"dp_degree": 1, "sharding_degree": world.size}
     fleet.init(is_collective=True, strategy=strategy)
     return world
+
+
+def share_groups(world: World, parts: int) -> RankGroup | None:
+    """The ranks that share this rank's relation group, where `parts` neighbours share one; None
+    where each rank has whole groups. Every rank must call it."""
+    if parts == 1:
+        return None
+    groups = [
+        paddle.distributed.new_group(list(range(first, first + parts)))
+        for first in range(0, world.size, parts)
+    ]
+    return RankGroup(groups[world.rank // parts], parts, world.rank % parts)
 
 
 def leave(world: World | None = None) -> None:

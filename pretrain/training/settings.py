@@ -181,6 +181,11 @@ class TrainingRecipe(Recipe):
         """`data.window_samples`, or what takes its place."""
         return self.data.window_samples or max(65536, 64 * self.batch.global_batch_size)
 
+    def ranks_per_group(self, world_size: int) -> int:
+        """Ranks that share a relation group, of `world_size` in all."""
+        groups = self.batch.global_batch_size // self.batch.relation_group_size
+        return order.ranks_per_group(groups, world_size)
+
     def products(self) -> tuple[Path, ...]:
         """Files outside `output_dir` that a finished run has written."""
         return ()

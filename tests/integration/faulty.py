@@ -32,7 +32,10 @@ def kill() -> None:
 
 def write_down(step: int, batches, world_size: int) -> None:
     """One line: the groups of this rank, by their place in the global batch."""
-    rows = [batch.sample_ids.reshape(-1, batch.relation_group_size) for batch in batches]
+    rows = [
+        batch.sample_ids.reshape(-1, min(batch.relation_group_size, len(batch.sample_ids)))
+        for batch in batches
+    ]
     groups = [group.tolist() for row in rows for group in row]
     places = {number * world_size + RANK: group for number, group in enumerate(groups)}
     with (Path(FAULTS["samples"]) / "samples.jsonl").open("a") as file:

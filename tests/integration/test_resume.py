@@ -96,6 +96,26 @@ def test_other_numbers_of_ranks_train_on_the_same_groups(root, straight):
             assert a["data/padding_share"] == pytest.approx(b["data/padding_share"])
 
 
+def test_a_group_that_spans_ranks_gives_the_loss_and_gradient_of_one_rank(root):
+    """One relation group of 16 samples on 1, 2 and 4 real ranks; exchanged by Gloo."""
+    changes = {
+        "batch.relation_group_size": 16,
+        "relations.alpha": 0.25,
+        "optimizer.total_steps": 5,
+        "data.holdout_samples": 16,
+        "student.hidden_dropout_prob": 0.0,
+    }
+    runs = [Run(root, f"span-{ranks}", **changes).finish(ranks) for ranks in (1, 2, 4)]
+    expected = runs[0].metrics()
+    for other in runs[1:]:
+        for a, b in zip(other.metrics(), expected, strict=True):
+            names = ["loss/total", "loss/q", "loss/k", "loss/v", "optim/grad_norm"]
+            names += ["holdout/total"] * ("holdout/total" in b)
+            for name in names:
+                assert a[name] == pytest.approx(b[name], rel=OTHER_WORLD), (a["step"], name)
+    assert "holdout/total" in expected[-1]
+
+
 def test_the_share_of_exchanging_gradients_is_recorded_where_there_is_any(straight):
     for ranks, run in straight.items():
         for record in read_metrics(run.output / "metrics.jsonl"):

@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.text import vocab
 from pretrain import __main__ as command
@@ -82,10 +83,26 @@ def test_each_problem_names_its_field_and_what_would_be_valid(found, change, fie
     assert len(problems) == 1 or all(text.startswith(others) for text in problems)
 
 
-def test_more_ranks_than_groups(found):
-    (problem,) = found(world_size=8)
-    assert problem.startswith("batch.global_batch_size: 16 is 4 relation group(s)")
-    assert "1, 2 or 4 ranks can" in problem
+def test_more_ranks_than_groups_share_them(found):
+    assert found(world_size=8) == []  # 4 groups of 4 samples: 2 ranks and 2 samples each
+    assert found(world_size=16) == []
+    (problem,) = found(world_size=32)
+    assert problem.startswith("batch.global_batch_size: 16 is 4 relation group(s) of 4")
+    assert "1, 2, 4, 8 or 16 ranks can" in problem
+    (problem,) = found(world_size=16, **{"relations.heads": 2})
+    assert problem.startswith("relations.heads: 2 heads cannot be divided among the 4 ranks")
+    (problem,) = found(world_size=8, **{"batch.groups_per_micro_batch": 2})
+    assert "2 does not divide the 1 relation group(s) of a rank" in problem
+
+
+def test_64_gpus_run_the_published_global_batch(tiny_root):
+    recipe = recipes.load(
+        DistillRecipe, tiny.ROOT / "launch" / "recipes" / "ppminilm-6l-768h" / "distill.yaml"
+    )
+    for ranks in (1, 2, 4, 8, 16, 32, 64, 128):
+        assert list(check.share_problems(recipe, ranks)) == []
+    assert recipe.ranks_per_group(64) == 8
+    assert list(check.share_problems(recipe, 24))
 
 
 def test_all_problems_are_said_at_once(found):

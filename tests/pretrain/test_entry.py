@@ -83,7 +83,7 @@ def test_all_problems_come_before_any_training(recipe, start, monkeypatch):
         start(["--config", path])
     message = str(caught.value)
     assert message.startswith(f"{path}: 3 problem(s)\n  x: unknown key")
-    assert "4 relation group(s), which cannot be shared evenly by 3 ranks" in message
+    assert "4 relation group(s) of 4, which cannot be shared evenly by 3 ranks" in message
     assert "teacher.layer: 9" in message
 
 

@@ -127,3 +127,19 @@ def test_ranks_share_whole_micro_batches():
         dealt = [order.deal(groups, lengths, World(rank, size), 2) for rank in range(size)]
         by_place = np.stack(dealt, axis=1).reshape(4, 8)  # number * size + rank
         assert (by_place == alone).all()
+
+
+def test_more_ranks_than_groups_share_each_group():
+    lengths = np.random.default_rng(0).integers(1, 30, 8)
+    groups = np.arange(8).reshape(2, 4)
+    alone = order.deal(groups, lengths, World())
+    for rank in range(4):
+        (micro_batch,) = order.deal(groups, lengths, World(rank, 4))
+        assert (micro_batch == alone[rank // 2]).all()
+    parts = [order.part_of_group(4, 2, rank) for rank in range(4)]
+    assert parts == [slice(0, 2), slice(2, 4)] * 2
+    assert order.ranks_per_group(2, 4) == 2
+    assert order.share_problem(8, 4, 4) is order.share_problem(8, 4, 8) is None
+    assert (
+        order.share_problem(8, 4, 6)[0] == order.share_problem(8, 4, 16)[0] == "global_batch_size"
+    )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pretrain.objectives.relations import (
     RELATIONS,
+    Groups,
     reference_relation_loss,
     relation_loss,
     relation_weights,
@@ -81,7 +82,7 @@ def loss_and_gradient(student, teacher, mask, heads=4, group_size=2, alpha=0.2, 
 def test_equals_a_slow_loop(kind, group_size):
     student, teacher, mask = made()
     s, t = (x.reshape([*x.shape[:2], 4, -1]) for x in (student, teacher))
-    found = float(RELATIONS[kind](s, t, mask.astype("float32"), group_size))
+    found = float(RELATIONS[kind](s, t, Groups(mask.astype("float32"), group_size)))
     slow = slow_loss(kind, *(x.numpy().astype("float64") for x in (s, t)), mask.numpy(), group_size)
     assert found == pytest.approx(slow, rel=1e-5, abs=1e-8)
 
@@ -116,7 +117,7 @@ def test_the_fast_form_is_the_reference_in_loss_and_gradient(seed, group_size, l
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-3, atol=1e-6)
 
 
-def squared_difference(student, teacher, mask, group_size):
+def squared_difference(student, teacher, groups):
     """A relation of the user's own."""
     return (student.mean() - teacher.mean()).square()
 
@@ -274,3 +275,38 @@ def test_autocast_is_off_inside(monkeypatch):
     monkeypatch.setattr(paddle.amp, "auto_cast", recording)
     relation_loss(*made(), 4, 2, relation_weights(0.2, 0.3))
     assert switches == [{"enable": False}]
+
+
+class Ranks:
+    """The part of a `RankGroup`, with the exchange cut out of the tensors of the whole group."""
+
+    def __init__(self, parts, part, wholes):
+        self.parts, self.part, self.wholes = parts, part, wholes
+
+    def exchange(self, x):
+        (whole,) = [whole for whole in self.wholes if whole.shape[-1] == x.shape[-1]]
+        return paddle.split(whole, self.parts, axis=2)[self.part]
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize(("alpha", "beta"), MIXES)
+def test_ranks_that_share_a_group_together_have_its_loss_and_gradient(parts, alpha, beta):
+    student, teacher, mask = made(batch=8)
+    expected, gradient = loss_and_gradient(
+        student, teacher, mask, group_size=8, alpha=alpha, beta=beta
+    )
+    student.stop_gradient = False
+    wholes = [x.reshape([8, 5, 4, -1]) for x in (student, teacher)]
+    losses = []
+    for part in range(parts):
+        own = slice(part * 8 // parts, (part + 1) * 8 // parts)
+        weights, ranks = relation_weights(alpha, beta), Ranks(parts, part, wholes)
+        losses.append(
+            relation_loss(
+                student[own], teacher[own], mask[own], 4, 8 // parts, weights, ranks, mask
+            )
+        )
+    mean = sum(losses) / parts  # as data parallelism averages gradients over ranks
+    mean.backward()
+    assert float(mean) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(student.grad.numpy(), gradient, rtol=1e-4, atol=1e-7)
