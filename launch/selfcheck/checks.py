@@ -187,6 +187,8 @@ def missing(check: Check, lab: Lab) -> str:
         return "needs a GPU: Paddle computes in float32 on a CPU"
     if check.needs == "two" and lab.device == "gpu" and lab.gpus < 2:
         return f"needs two GPUs, here is {lab.gpus}"
+    if check.needs == "two" and lab.device == "cpu" and lab.gpus:
+        return "Paddle's launcher would take the GPUs of this machine"
     return ""
 
 

@@ -152,9 +152,13 @@ class Lab:
         return code
 
     def _environment(self, device: str, ranks: int) -> dict[str, str]:
-        gpus = ",".join(map(str, range(ranks))) if device == "gpu" else ""
         own = {**os.environ, **best_for_cpu(ranks), **quiet(), "PYTHONWARNINGS": "ignore"}
-        return own | {"CUDA_VISIBLE_DEVICES": gpus}
+        if device == "gpu":
+            return own | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(ranks)))}
+        if ranks == 1:
+            return own | {"CUDA_VISIBLE_DEVICES": ""}
+        own.pop("CUDA_VISIBLE_DEVICES", None)  # Paddle's launcher takes an empty list for one GPU
+        return own
 
     def _common(self, name: str, batch: int, group: int, steps: int) -> dict:
         return {
