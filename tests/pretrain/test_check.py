@@ -103,6 +103,10 @@ def test_64_gpus_run_the_published_global_batch(tiny_root):
         assert list(check.share_problems(recipe, ranks)) == []
     assert recipe.ranks_per_group(64) == 8
     assert list(check.share_problems(recipe, 24))
+    large = recipes.load(
+        DistillRecipe, tiny.ROOT / "launch/recipes/ppminilm-6l-768h/distill-64-gpus.yaml"
+    )
+    assert large.model_copy(update={"output_dir": recipe.output_dir}) == recipe
 
 
 def test_all_problems_are_said_at_once(found):
