@@ -9,7 +9,7 @@ from launch import plan, preflight
 from launch.gpus import GPUS
 
 RECIPES = Path(__file__).parents[2] / "launch" / "recipes"
-ON_64 = RECIPES / "ppminilm-6l-768h-64-gpus" / "distill.yaml"
+ON_64 = RECIPES / "ppminilm-6l-768h" / "distill-64-gpus.yaml"
 FILES = ("data.shards", "teacher.path")  # which only its user has
 
 
