@@ -34,8 +34,11 @@ class Run(Recipe):
     """dask: address such as tcp://host:8786 (dask-jobqueue on Slurm and dask-kubernetes give one),
     or the scheduler's file. None starts a cluster on this machine. Workers must see the same files
     under the same paths."""
-    memory_mb: int = Field(128, ge=1)
-    """What finding duplicates may take in one process; more text makes more partitions."""
+    memory_mb: int = Field(0, ge=0)
+    """MB that finding duplicates may use in one worker; more text makes more partitions. 0 is half
+    of the machine's memory, divided by the workers."""
+    retries: int = Field(2, ge=0)
+    """How often a task is tried again after an I/O error that may pass, such as a stale handle."""
     damaged_files: Literal["stop", "skip"] = "stop"
     """What to do with a file that breaks off or will not decompress: skip uses what was readable
     and counts it."""

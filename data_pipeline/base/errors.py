@@ -11,7 +11,7 @@ INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 
 
 class UserError(Exception):
-    """Something the user can mend: the message says what is wrong, where, and what would be right.
+    """A mistake of the user: the message says what is wrong, where, and what would be right.
 
     `exit_code` is what the process ends with when nobody catches the error.
     """
@@ -28,7 +28,7 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
     """
 
     @functools.wraps(main)
-    def run(*args, **kwargs) -> int:
+    def wrapper(*args, **kwargs) -> int:
         try:
             code = main(*args, **kwargs) or 0
             exits.record(code)
@@ -38,7 +38,7 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
             exits.record(error.exit_code, str(error))
             return error.exit_code
         except KeyboardInterrupt:
-            print("interrupted; run the same command again to go on", file=sys.stderr)
+            print("interrupted; run the same command again to continue", file=sys.stderr)
             return INTERRUPTED
 
-    return run
+    return wrapper

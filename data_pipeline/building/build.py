@@ -1,97 +1,129 @@
-"""Raw text to shards: plans, hands the tasks of each step to an engine, adds up the results."""
+"""Raw text to shards: plans, hands the tasks of each step to an engine, publishes the result."""
 
-import contextlib
-import fcntl
 import json
-import os
-import platform
 import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.base.errors import UserError
-from data_pipeline.base.files import write_json
+from data_pipeline.base.files import sync, write_json
+from data_pipeline.base.machine import cores, memory_bytes
 from data_pipeline.base.progress import Progress
 from data_pipeline.base.recipes import differences
-from data_pipeline.building import dedup, engine, plan, reading, steps
-from data_pipeline.building.plan import Plan
-from data_pipeline.recipe import BuildRecipe
+from data_pipeline.building import dedup, engine, steps, vocabulary
+from data_pipeline.building.errors import CanContinue
+from data_pipeline.building.local_engine import Execute
+from data_pipeline.building.lock import locked
+from data_pipeline.building.manifest import make_manifest
+from data_pipeline.building.plan import (
+    INPUTS,
+    InputPlan,
+    Plan,
+    input_lines,
+    new_id,
+    plan_inputs,
+    read_inputs,
+    stored_plan,
+    versions,
+)
+from data_pipeline.building.records import KINDS, partition_count
+from data_pipeline.building.steps import Task
+from data_pipeline.recipe import BuildRecipe, Run
 from data_pipeline.shards import format as shards
-from data_pipeline.shards.format import Manifest, ShardInfo
-from data_pipeline.text import vocab
+from data_pipeline.shards.format import Manifest
+
+MEMORY_SHARE = 0.5  # of the machine's memory, for finding duplicates in all workers together
+SHOWN_INPUTS = 10  # changed files that an error names
+CHECKS = ("max_unk_share",)  # of the section vocab: they decide nothing that is in the shards
 
 
 def build(recipe: BuildRecipe, *, quiet: bool = False) -> Manifest:
-    """Build the shards of a recipe, or go on building them; return their manifest.
+    """Build the shards of a recipe, or continue building them; return their manifest.
 
     Finished shards of the same recipe are returned at once. UserError when the directory holds
-    shards, or a begun build, of another recipe or of other input (the field is named), when
+    shards, or an unfinished build, of another recipe or of other input (the field is named), when
     another process builds there, and when too many characters are unknown to the vocabulary.
     """
-    with _locked(recipe.output_dir):
-        build_plan = plan.make(recipe)
-        finished = _finished(build_plan)
-        if finished is not None:
-            shutil.rmtree(build_plan.folder, ignore_errors=True)
-            return finished
+    with locked(recipe.output_dir):
+        inputs = plan_inputs(recipe)
+        manifest = _finished_manifest(inputs)
+        if manifest is not None:
+            shutil.rmtree(recipe.output_dir / ".build", ignore_errors=True)
+            return manifest
         try:
-            _begin(build_plan)
+            plan = _begin(inputs)
+        except OSError as error:
+            raise steps.explain(error, recipe.output_dir, "build") from error
+        try:
             with engine.start(recipe.run) as runner:
-                return Builder(build_plan, runner, quiet).run()
-        except OSError as error:  # a full disk, a file that has gone
-            raise steps.explained(error, recipe.output_dir, "build") from error
+                return Builder(plan, inputs, runner, quiet).build()
+        except OSError as error:  # a full disk, a file that has been removed
+            raise steps.explain(error, recipe.output_dir, "build") from error
+        except CanContinue:
+            raise
+        except UserError as error:
+            _refuse(plan, str(error))
+            raise
 
 
 class Builder:
-    """Runs the steps of one build in order."""
+    """Executes the steps of one build in order."""
 
-    def __init__(self, build_plan: Plan, runner: engine.Runner, quiet: bool):
-        self.plan, self.recipe = build_plan, build_plan.recipe
-        self._runner, self._quiet = runner, quiet
+    def __init__(self, plan: Plan, inputs: InputPlan, execute: Execute, quiet: bool):
+        self.plan, self.recipe, self._inputs = plan, plan.recipe, inputs
+        self._execute, self._quiet = execute, quiet
+        self._versions = tuple(versions().items())
+        workers = self.recipe.run.workers or cores()
+        self._memory = worker_memory(self.recipe.run, workers)
 
-    def run(self) -> Manifest:
-        """All steps; the manifest comes last and makes the shards visible."""
-        read = self._pieces("read", "reading")
-        self._vocabulary()
-        for step in ("near", "exact"):
+    def build(self) -> Manifest:
+        """All steps; the manifest is written last and publishes the shards."""
+        read = self._step("read", self._megabytes(), "reading")
+        vocabulary.make(self.plan)
+        for step, key in (("near", "near_records"), ("exact", "sentences")):
             if getattr(self.recipe.dedup, step):
-                key = "near_records" if step == "near" else "sentences"
-                self._partitions(step, sum(result[key] for result in read))
-        written = self._pieces("write", "encoding")
-        manifest = self._manifest(read, written)
-        shutil.copyfile(
-            self.plan.folder / shards.VOCABULARY, self.recipe.output_dir / shards.VOCABULARY
-        )
-        manifest.write(self.recipe.output_dir)
-        shutil.rmtree(self.plan.folder)
+                self._find_duplicates(step, sum(result[key] for result in read))
+        written = self._step("write", self._megabytes(), "encoding")
+        manifest = make_manifest(self.plan, self._inputs.settings, versions(), read, written)
+        self._publish(manifest)
         return manifest
 
-    def _pieces(self, step: str, label: str) -> list[dict[str, Any]]:
-        return self._step(
-            step, [self.plan.bytes_of(i) / 1e6 for i in range(len(self.plan.pieces))], label
-        )
+    def _megabytes(self) -> list[float]:
+        return [size / 1e6 for size in self._inputs.piece_bytes]
 
-    def _partitions(self, step: str, records: int) -> None:
-        count = dedup.partitions(records, self.recipe.run.memory_mb)
-        done = self.plan.folder / step / "count.json"
-        if done.exists() and json.loads(done.read_text()) != count:
-            shutil.rmtree(done.parent)  # cut otherwise by a run with other memory
-        write_json(done, count)
-        self._step(step, [1] * count, f"{step} duplicates")
+    def _find_duplicates(self, step: str, records: int) -> None:
+        """Find the duplicates in every partition, then regroup what is dropped by piece."""
+        path = self.plan.file(step, 0, ".layout")
+        layout = _read_layout(path)
+        needed = partition_count(records, KINDS[step], self._memory)
+        if layout is None or ("groups" not in layout and layout["partitions"] < needed):
+            shutil.rmtree(path.parent, ignore_errors=True)  # partitions of a process with more room
+            layout = {"partitions": needed}
+            write_json(path, layout)
+        if "groups" not in layout:
+            sizes = [1.0] * layout["partitions"]
+            results = self._step(step, sizes, f"{step} duplicates")
+            dropped = sum(result["dropped"] for result in results)
+            layout["groups"] = dedup.group_count(dropped, self.plan.pieces, self._memory)
+            write_json(path, layout)
+        self._step(f"{step}_drops", [1.0] * layout["groups"], f"{step} duplicates by piece")
+        for piece in range(self.plan.pieces):
+            self.plan.file("read", piece, f".{step}").unlink(missing_ok=True)
+        for number in range(layout["partitions"]):
+            self.plan.file(step, number, ".npy").unlink(missing_ok=True)
 
     def _step(self, step: str, sizes: list[float], label: str) -> list[dict[str, Any]]:
-        """Results of all tasks of a step, in their order; done ones are not done again."""
+        """Results of all tasks of a step, in their order; finished ones are not done again."""
         results = [steps.finished(self.plan.file(step, i, ".json")) for i in range(len(sizes))]
         todo = [i for i, result in enumerate(results) if result is None]
-        calls = [(self.plan.folder.resolve(), step, i, len(sizes)) for i in todo]
-        unit = "MB" if step in ("read", "write") else "partition"
+        folder = self.plan.folder.resolve()
+        tasks = [Task(folder, self.plan.id, step, i, len(sizes), self._versions) for i in todo]
+        unit = "MB" if step in ("read", "write") else "task"
         start = sum(sizes) - sum(sizes[i] for i in todo)
         sentences, began = 0, time.monotonic()
         with Progress(label, sum(sizes), unit, start=start, quiet=self._quiet) as progress:
-            for index, result in self._runner(steps.run, calls):
+            for index, result in self._execute(steps.execute, tasks):
                 results[todo[index]] = result
                 counters = result.get("counters", {})
                 sentences += counters.get("sentences_in", counters.get("sentences_out", 0))
@@ -99,128 +131,113 @@ class Builder:
                 progress.add(sizes[todo[index]], **({"sentences/s": rate} if rate else {}))
         return results
 
-    def _vocabulary(self) -> None:
-        """Put the vocabulary into the working directory, trained if the recipe says so."""
-        path = self.plan.folder / shards.VOCABULARY
-        settings = self.recipe.vocab
-        if settings.file is not None:
-            vocab.write(path, vocab.read(settings.file))
-        elif not path.exists():
-            characters, words = Counter(), Counter()
-            for piece in range(len(self.plan.pieces)):
-                if reading.is_sample(self.plan, piece):
-                    counts = json.loads(self.plan.file("read", piece, ".counts.json").read_text())
-                    characters.update(counts["characters"])
-                    words.update(counts["words"])
-                    words = Counter(reading.kept(words, 4 * reading.WORDS_KEPT))
-            vocab.write(
-                path, vocab.train(characters, words, settings.train.size, settings.train.min_count)
-            )
-
-    def _manifest(self, read: list[dict], written: list[dict]) -> Manifest:
-        tokens = vocab.read(self.plan.folder / shards.VOCABULARY)
-        found = [ShardInfo(**result["shard"]) for result in written if result["shard"]]
-        samples, all_tokens = sum(s.samples for s in found), sum(s.tokens for s in found)
-        counters: Counter = Counter()
-        for result in (*read, *written):
-            counters.update(result["counters"])
-        if samples == 0:
-            raise UserError(
-                f"no sample is left of {counters['lines_in']:,} lines and "
-                f"{counters['sentences_in']:,} sentences: {_reasons(counters)}"
-            )
-        unk_share = sum(result["unknown"] for result in written) / max(all_tokens - 2 * samples, 1)
-        self._check_unknown(unk_share, written)
-        return Manifest(
-            format_version=shards.FORMAT_VERSION,
-            vocab_size=len(tokens),
-            vocab_sha256=vocab.sha256(tokens),
-            special_ids=vocab.special_ids(tokens),
-            max_length=self.recipe.max_length,
-            samples=samples,
-            tokens=all_tokens,
-            unk_share=unk_share,
-            shards=found,
-            length_histogram=[
-                sum(column)
-                for column in zip(*(result["histogram"] for result in written), strict=True)
-            ],
-            settings=self.plan.settings(),
-            counters={name: counters[name] for name in sorted(counters)},
-            versions=plan.versions(),
-        )
-
-    def _check_unknown(self, share: float, written: list[dict]) -> None:
-        limit = self.recipe.vocab.max_unk_share
-        if share <= limit:
-            return
-        unknown: Counter = Counter()
-        for result in written:
-            unknown.update(result["unknown_characters"])
-        often = " ".join(f"{char!r}x{count}" for char, count in unknown.most_common(12))
-        raise UserError(
-            f"vocab: {share:.2%} of the tokens are [UNK], more than vocab.max_unk_share "
-            f"{limit:.2%}. Most often: {often}. Use a vocabulary that fits the text, or clean it "
-            f"more; then remove {self.plan.folder} and build again"
-        )
+    def _publish(self, manifest: Manifest) -> None:
+        """Move the shards into place; the manifest, renamed last, makes them a finished build."""
+        output = self.recipe.output_dir
+        for piece in range(self.plan.pieces):
+            name = shards.shard_name(piece)
+            made = self.plan.folder / self.plan.id / "write" / name
+            if made.exists():  # not a piece without samples, nor one that was moved before a kill
+                made.replace(output / name)
+        shutil.copyfile(self.plan.vocab_file, output / shards.VOCABULARY)
+        shutil.copyfile(self.plan.folder / INPUTS, output / INPUTS)
+        sync(output)
+        manifest.write(output)
+        shutil.rmtree(self.plan.folder)
 
 
-def _reasons(counters: Counter) -> str:
-    kinds = ("lines_blank", "sentences_too_short", "sentences_not_chinese", "records_bad")
-    return ", ".join(f"{name} {counters[name]:,}" for name in kinds if counters[name]) or "no text"
+def worker_memory(settings: Run, workers: int) -> int:
+    """Bytes that finding duplicates may use in one worker."""
+    if settings.memory_mb:
+        return settings.memory_mb << 20
+    return int(MEMORY_SHARE * memory_bytes() / workers)
 
 
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory for this process. The lock dies with the process, however that ends."""
+def _read_layout(path: Path) -> dict[str, int] | None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / ".lock").open("a+")
-    except (FileExistsError, NotADirectoryError):
-        raise UserError(f"output_dir: {directory} is, or lies below, a file") from None
-    except OSError as error:
-        raise UserError(f"output_dir: {directory}: {error.strerror}") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise UserError(
-                f"output_dir: {directory} is being built by {file.read().strip() or 'another'}; "
-                "wait for it, or name another directory"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        yield
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
 
 
-def _finished(build_plan: Plan) -> Manifest | None:
-    directory = build_plan.recipe.output_dir
+def _finished_manifest(inputs: InputPlan) -> Manifest | None:
+    """The manifest of finished shards, whose files are all there; None when there is none."""
+    directory = inputs.recipe.output_dir
     if not (directory / shards.MANIFEST).exists():
         return None
     manifest = Manifest.read(directory)
-    _same(manifest.settings, build_plan.settings(), directory, "holds shards")
+    _check_same(manifest.settings, inputs, directory / INPUTS, "shards")
+    for info in manifest.shards:
+        path = directory / info.file
+        if not path.is_file() or path.stat().st_size != info.bytes:
+            state = "is missing" if not path.exists() else "is not as it was written"
+            raise UserError(
+                f"output_dir: {directory} holds finished shards, but {info.file} {state}; restore "
+                f"it, or remove {directory} and build again"
+            )
     return manifest
 
 
-def _begin(build_plan: Plan) -> None:
-    directory = build_plan.recipe.output_dir
-    stored = plan.stored_settings(build_plan.folder)
+def _begin(inputs: InputPlan) -> Plan:
+    """The plan of the unfinished build in the working directory, or of a new one."""
+    folder = inputs.recipe.output_dir / ".build"
+    stored = stored_plan(folder)
+    if stored is not None and (folder / "refused").exists():
+        # The user has seen an error and may have corrected the recipe.
+        if _changes(stored["settings"], inputs.settings) or stored["versions"] != versions():
+            shutil.rmtree(folder)
+            stored = None
+        else:
+            (folder / "refused").unlink()
     if stored is not None:
-        _same(stored, build_plan.begun_with(), directory, "holds an unfinished build")
-    for folder in (directory, *build_plan.folder.glob("*/")):
-        for left in folder.glob(".*.tmp"):
-            left.unlink()  # of a process that was killed while it wrote
-    build_plan.write()
-
-
-def _same(stored: dict[str, Any], now: dict[str, Any], directory: Path, what: str) -> None:
-    # Through JSON, so that tuples and lists compare equal.
-    changed = differences(stored, json.loads(json.dumps(now)))
-    if changed:
-        raise UserError(
-            f"output_dir: {directory} {what} of another recipe:\n  "
-            + "\n  ".join(changed)
-            + "\nName another output_dir, or remove this one"
+        kept_versions = {"versions": stored["versions"]}
+        _check_same(
+            {**stored["settings"], **kept_versions}, inputs, folder / INPUTS, "an unfinished build"
         )
+    elif folder.exists():
+        shutil.rmtree(folder)  # a plan that was not written to its end
+    for directory in (inputs.recipe.output_dir, *folder.glob("*/*/")):
+        for temporary in directory.glob(".*.tmp"):
+            temporary.unlink()  # of a process that was killed while it wrote
+    return inputs.write(stored["id"] if stored else new_id())
+
+
+def _refuse(plan: Plan, message: str) -> None:
+    """Note that the recipe or the input must change: what follows may be another recipe."""
+    if plan.folder.exists():
+        (plan.folder / "refused").write_text(message, encoding="utf-8")
+
+
+def _changes(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The differences that matter to what is in the shards."""
+
+    def content(settings: dict[str, Any]) -> dict[str, Any]:
+        vocab = {k: v for k, v in settings["vocab"].items() if k not in CHECKS}
+        return {**settings, "vocab": vocab}
+
+    return differences(content(stored), content(now))
+
+
+def _check_same(stored: dict[str, Any], inputs: InputPlan, stored_inputs: Path, what: str) -> None:
+    now = inputs.settings
+    if "versions" in stored:
+        now = {**now, "versions": versions()}
+    changed = _changes(stored, now)
+    if not changed:
+        return
+    if any(line.startswith("inputs.") for line in changed):
+        changed = [line for line in changed if not line.startswith("inputs.")]
+        changed += _changed_inputs(read_inputs(stored_inputs), inputs)
+    directory = inputs.recipe.output_dir
+    raise UserError(
+        f"output_dir: {directory} holds {what} of another recipe:\n  "
+        + "\n  ".join(changed)
+        + "\nSet another output_dir, or remove this one"
+    )
+
+
+def _changed_inputs(before: dict[str, list], inputs: InputPlan) -> list[str]:
+    now = {row[0]: row[1:] for row in map(json.loads, input_lines(inputs.inputs))}
+    changed = differences(before, now, "inputs.")
+    more = [f"and {len(changed) - SHOWN_INPUTS:,} inputs more"] if changed[SHOWN_INPUTS:] else []
+    return changed[:SHOWN_INPUTS] + more

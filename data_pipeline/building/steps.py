@@ -1,52 +1,67 @@
 """The work of a build, cut into tasks that any process can do, in any order within a step.
 
-    read     piece -> cleaned sentences, their hashes, counts of characters and words
-    near     partition of the documents' MinHash bands -> documents to drop
-    exact    partition of the sentences' hashes -> sentences to drop
-    write    piece, and what is to be dropped from it -> one shard
+    read         piece -> cleaned sentences, their hashes, counts of characters and words
+    near         partition of the documents' MinHash bands -> documents to drop
+    near_drops   range of pieces -> what the partitions drop, one list a piece
+    exact        partition of the sentences' hashes -> sentences to drop
+    exact_drops  as near_drops
+    write        piece, and what is dropped from it -> one shard
 
 A task leaves its files whole and then its result, a small JSON file, which is what says that it
 is done. Doing it again changes nothing.
 """
 
+import errno
 import json
 import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
-from data_pipeline.building import dedup, plan, reading, writing
-from data_pipeline.building.engine import KEPT
-from data_pipeline.building.plan import Plan
+from data_pipeline.building import dedup, reading, writing
+from data_pipeline.building.errors import CONTINUE, CanContinue
+from data_pipeline.building.plan import Plan, load_plan, versions
+from data_pipeline.building.records import KINDS
 
 FULL = 1 << 20  # bytes: with less than that free, a failure to write is a lack of space
+PASSING = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR}
+PAUSE = 1.0  # seconds before the first retry, twice as many before the next
 
 
-def run(folder: Path, step: str, number: int, count: int) -> dict[str, Any]:
-    """Do task `number` of the `count` of a step, or find that it is done; its result.
+@dataclass(frozen=True)
+class Task:
+    """Number `number` of the `count` tasks of a step."""
 
-    UserError when the disk is full or a file cannot be read.
+    folder: Path
+    """The working directory."""
+    build_id: str
+    step: str
+    number: int
+    count: int
+    versions: tuple[tuple[str, str], ...]
+    """Of the process that hands the tasks out."""
+
+
+def execute(task: Task) -> dict[str, Any]:
+    """Do a task, unless it is done already; its result.
+
+    UserError when the disk is full, when a file cannot be read, when the task belongs to a build
+    that is no more, and when this process has other versions than the build.
     """
-    build = plan.load(folder)
-    path = build.file(step, number, ".json")
+    plan = _plan_of(task)
+    path = plan.file(task.step, task.number, ".json")
     result = finished(path)
     if result is None:
-        try:
-            result = STEPS[step](build, number, count)
-            write_json(path, result)
-        except OSError as error:
-            raise explained(error, folder, f"{step} of piece {number}") from error
+        result = _with_retries(plan, task)
+        write_json(path, result)
+    if task.step == "write":
+        plan.file("read", task.number, ".txt.zst").unlink(missing_ok=True)
     return result
-
-
-def explained(error: OSError, folder: Path, what: str) -> UserError:
-    """The words for a write or read that failed; not every library says that a disk is full."""
-    free = shutil.disk_usage(folder).free if folder.exists() else FULL
-    why = f"no space left on the disk of {folder} ({error})" if free < FULL else str(error)
-    return UserError(f"{what}: {why}. {KEPT}")
 
 
 def finished(path: Path) -> dict[str, Any] | None:
@@ -57,27 +72,72 @@ def finished(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _near(build: Plan, number: int, count: int) -> dict[str, Any]:
-    return _drop(build, "near", number, count, None)
+def explain(error: OSError, folder: Path, what: str) -> CanContinue:
+    """The message for a failed read or write; not every library reports a full disk as such."""
+    free = shutil.disk_usage(folder).free if folder.exists() else FULL
+    full = free < FULL or error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = f"no space left on the disk of {folder} ({error})" if full else str(error)
+    return CanContinue(f"{what}: {reason}. {CONTINUE}")
 
 
-def _exact(build: Plan, number: int, count: int) -> dict[str, Any]:
-    without = [writing.dropped(build, "near", piece) for piece in range(len(build.pieces))]
-    return _drop(build, "exact", number, count, without)
+def _plan_of(task: Task) -> Plan:
+    differing = [f"{n}: {v} there, {own} here" for n, v, own in _other_versions(task.versions)]
+    if differing:
+        raise UserError(
+            f"this worker has other versions than the build ({'; '.join(differing)}); "
+            "start all workers from the same environment"
+        )
+    try:
+        plan = load_plan(task.folder)
+    except FileNotFoundError:
+        raise UserError(f"{task.folder} is gone: the build was removed") from None
+    if plan.id != task.build_id:
+        raise UserError(f"{task.folder}: this task belongs to an earlier build")
+    return plan
 
 
-def _drop(
-    build: Plan, step: str, number: int, count: int, without: list[np.ndarray] | None
-) -> dict[str, Any]:
-    records = [build.file("read", piece, f".{step}.npy") for piece in range(len(build.pieces))]
-    dropped = dedup.later_occurrences(records, number, count, without)
-    dedup.save(build.file(step, number, ".npy"), dropped)
-    return {"dropped": len(dropped)}
+@lru_cache(maxsize=4)
+def _other_versions(expected: tuple[tuple[str, str], ...]) -> list[tuple[str, str, str]]:
+    own = versions()
+    return [(name, v, own.get(name, "none")) for name, v in expected if own.get(name) != v]
 
 
-STEPS = {
-    "read": lambda build, number, _: reading.read(build, number),
-    "near": _near,
-    "exact": _exact,
-    "write": lambda build, number, _: writing.write(build, number),
+def _with_retries(plan: Plan, task: Task) -> dict[str, Any]:
+    for attempt in range(plan.recipe.run.retries + 1):
+        try:
+            return STEPS[task.step](plan, task.number, task.count)
+        except OSError as error:
+            if error.errno not in PASSING or attempt == plan.recipe.run.retries:
+                what = f"{task.step} of piece {task.number}"
+                raise explain(error, task.folder, what) from error
+            time.sleep(PAUSE * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _find_duplicates(plan: Plan, step: str, number: int, count: int) -> dict[str, Any]:
+    paths = [plan.file("read", piece, f".{step}") for piece in range(plan.pieces)]
+    dropped = None
+    if step == "exact" and plan.recipe.dedup.near:
+        dropped = lambda piece: writing.dropped(plan, "near", piece)  # noqa: E731
+    drops = dedup.later_occurrences(paths, KINDS[step], number, count, dropped)
+    dedup.save_array(plan.file(step, number, ".npy"), drops)
+    return {"dropped": len(drops)}
+
+
+def _regroup(plan: Plan, step: str, number: int, count: int) -> dict[str, Any]:
+    partitions = json.loads(plan.file(step, 0, ".layout").read_text())["partitions"]
+    paths = [plan.file(step, partition, ".npy") for partition in range(partitions)]
+    first, last = number * plan.pieces // count, (number + 1) * plan.pieces // count
+    for piece, items in dedup.regroup(paths, first, last):
+        dedup.save_array(plan.file(f"{step}_drops", piece, ".npy"), items)
+    return {"pieces": last - first}
+
+
+STEPS: dict[str, Callable[[Plan, int, int], dict[str, Any]]] = {
+    "read": lambda plan, number, _: reading.read(plan, number),
+    "near": lambda plan, number, count: _find_duplicates(plan, "near", number, count),
+    "near_drops": lambda plan, number, count: _regroup(plan, "near", number, count),
+    "exact": lambda plan, number, count: _find_duplicates(plan, "exact", number, count),
+    "exact_drops": lambda plan, number, count: _regroup(plan, "exact", number, count),
+    "write": lambda plan, number, _: writing.write(plan, number),
 }

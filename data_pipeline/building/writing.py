@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.building import dedup, plan, spill
-from data_pipeline.building.plan import Plan
+from data_pipeline.building import spill
+from data_pipeline.building.plan import Plan, modification_time
 from data_pipeline.recipe import BuildRecipe
 from data_pipeline.shards import format as shards
 from data_pipeline.text import packing, words
 from data_pipeline.text.encode import WordPieceEncoder
 from data_pipeline.text.samples import Ragged
 
-UNKNOWN_KEPT = 100
+MAX_UNKNOWN = 100  # characters named in the result of a piece
 COUNTERS = (
     "documents_near_duplicate",
     "documents_out",
@@ -27,32 +27,32 @@ COUNTERS = (
 )
 
 
-def write(build: Plan, piece: int) -> dict[str, Any]:
-    """Encode one piece without what duplicates lost, and write its shard if anything is left."""
-    recipe = build.recipe
-    vocab_file = build.folder / shards.VOCABULARY
-    encoder = _encoder(vocab_file, plan.stamp(vocab_file), recipe.vocab.lower_case)
+def write(plan: Plan, piece: int) -> dict[str, Any]:
+    """Encode one piece without its duplicates, and write its shard if anything is left."""
+    recipe = plan.recipe
+    vocab_file = plan.vocab_file
+    encoder = _encoder(vocab_file, modification_time(vocab_file), recipe.vocab.lower_case)
     cut = _segmenter(recipe.words.segmenter, recipe.words.hmm)
     counters: Counter = Counter(dict.fromkeys(COUNTERS, 0))
     unknown: Counter = Counter()
     parts = []
-    for block in _without_duplicates(build, piece, counters):
-        parts.append(encoded(block, encoder, cut, recipe, unknown))
+    for block in _without_duplicates(plan, piece, counters):
+        parts.append(encode_block(block, encoder, cut, recipe, unknown))
     samples = Ragged.join(parts)
     info = None
     if len(samples):
-        path = recipe.output_dir / shards.shard_name(piece)
+        path = plan.folder / plan.id / "write" / shards.shard_name(piece)
         info = asdict(shards.write_shard(path, samples, len(encoder.tokens)))
     return {
         "counters": dict(counters),
         "shard": info,
         "histogram": np.bincount(samples.lengths, minlength=recipe.max_length + 1).tolist(),
         "unknown": sum(unknown.values()),
-        "unknown_characters": dict(unknown.most_common(UNKNOWN_KEPT)),
+        "unknown_characters": dict(unknown.most_common(MAX_UNKNOWN)),
     }
 
 
-def encoded(
+def encode_block(
     block: list[spill.Document],
     encoder: WordPieceEncoder,
     cut: Callable[[str], list[str]],
@@ -77,42 +77,44 @@ def encoded(
 
 
 def _without_duplicates(
-    build: Plan, piece: int, counters: Counter
+    plan: Plan, piece: int, counters: Counter
 ) -> Iterator[list[spill.Document]]:
-    near = dropped(build, "near", piece)
-    exact = dropped(build, "exact", piece)
+    near = dropped(plan, "near", piece)
+    exact = dropped(plan, "exact", piece)
     document_number = sentence_number = 0
-    for block in spill.read(build.file("read", piece, ".txt.zst")):
+    for block in spill.read(plan.file("read", piece, ".txt.zst")):
         sizes = [len(document) for document in block]
-        gone = _among(near, document_number, len(block))
-        said = _among(exact, sentence_number, sum(sizes))
+        near_duplicate = _flags(near, document_number, len(block))
+        exact_duplicate = _flags(exact, sentence_number, sum(sizes))
         kept = []
-        place = 0
-        for document, size, resembles in zip(block, sizes, gone, strict=True):
-            if resembles:
+        start = 0
+        for document, size, is_duplicate in zip(block, sizes, near_duplicate, strict=True):
+            if is_duplicate:
                 counters["documents_near_duplicate"] += 1
                 counters["sentences_in_near_duplicates"] += size
             else:
-                left = [
-                    s for s, d in zip(document, said[place : place + size], strict=True) if not d
-                ]
+                flags = exact_duplicate[start : start + size]
+                left = [s for s, flag in zip(document, flags, strict=True) if not flag]
                 counters["sentences_exact_duplicate"] += size - len(left)
                 counters["sentences_out"] += len(left)
                 if left:
                     kept.append(left)
-            place += size
+            start += size
         counters["documents_out"] += len(kept)
         document_number += len(block)
-        sentence_number += len(said)
+        sentence_number += len(exact_duplicate)
         yield kept
 
 
-def dropped(build: Plan, step: str, piece: int) -> np.ndarray:
+def dropped(plan: Plan, step: str, piece: int) -> np.ndarray:
     """Sorted numbers of what `step` (near or exact) drops from a piece."""
-    return dedup.dropped_of(sorted((build.folder / step).glob("*.npy")), piece)
+    if not getattr(plan.recipe.dedup, step):
+        return np.zeros(0, np.uint32)
+    return np.load(plan.file(f"{step}_drops", piece, ".npy"))
 
 
-def _among(numbers: np.ndarray, first: int, count: int) -> list[bool]:
+def _flags(numbers: np.ndarray, first: int, count: int) -> list[bool]:
+    """Which of `count` numbers from `first` on are among the sorted `numbers`."""
     flags = np.zeros(count, bool)
     a, b = np.searchsorted(numbers, [first, first + count])
     flags[numbers[a:b] - first] = True

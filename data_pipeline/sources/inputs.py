@@ -17,8 +17,11 @@ from data_pipeline.sources.parts import Input, Part
 from data_pipeline.sources.settings import Source
 
 
-def find_inputs(sources: tuple[Source, ...]) -> list[Input]:
-    """All inputs in order. UserError for a source without files or with one that is unreadable."""
+def find_inputs(sources: tuple[Source, ...], output_dir: Path | None = None) -> list[Input]:
+    """All inputs in order, without those in `output_dir`, which may lie in the folder of a source.
+
+    UserError for a source without files or with one that is unreadable.
+    """
     inputs = []
     for number, source in enumerate(sources):
         if source.packaged:

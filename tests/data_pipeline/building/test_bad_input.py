@@ -131,9 +131,9 @@ def test_a_full_disk_is_a_clear_error_and_nothing_is_lost(
         result = limited(size)
         assert result.returncode == 2, result.stderr
         assert "Traceback" not in result.stderr
-        assert "What is finished is kept" in result.stderr
+        assert "What is finished is saved" in result.stderr
         assert not list(made.output_dir.glob("*.tmp"))
-    before = {path.name for path in (made.output_dir / ".build" / "read").glob("*.json")}
+    before = {path.name for path in made.output_dir.glob(".build/*/read/*.json")}
     assert before, "some pieces were finished"
     assert limited(resource.RLIM_INFINITY).returncode == 0
     assert verify(made.output_dir, quiet=True) == []
@@ -143,7 +143,7 @@ def test_an_input_that_vanishes_is_named(corpus, recipe, monkeypatch):
     made = recipe(sources=[{"path": str(corpus)}])
     victim = corpus / "1" / "part-5.txt"
     monkeypatch.setattr("data_pipeline.building.build._begin", _begin_and_remove(victim))
-    with pytest.raises(UserError, match=r"part-5\.txt.*What is finished is kept"):
+    with pytest.raises(UserError, match=r"part-5\.txt.*What is finished is saved"):
         build(made, quiet=True)
 
 

@@ -117,7 +117,7 @@ def test_a_finished_build_is_found_and_not_done_again(corpus, recipe):
 def test_a_changed_recipe_is_refused_by_the_name_of_its_field(corpus, recipe, begun, monkeypatch):
     made = recipe(sources=[{"path": str(corpus)}])
     if begun:
-        monkeypatch.setattr("data_pipeline.building.build.Builder._vocabulary", _interrupt)
+        monkeypatch.setattr("data_pipeline.building.vocabulary.make", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             build(made, quiet=True)
         monkeypatch.undo()
@@ -156,11 +156,12 @@ def test_a_changed_vocabulary_file_is_refused(corpus, recipe, vocab_file, tmp_pa
 
 def test_a_library_that_changed_in_the_middle_is_refused(corpus, recipe, monkeypatch):
     made = recipe(sources=[{"path": str(corpus)}])
-    monkeypatch.setattr("data_pipeline.building.build.Builder._vocabulary", _interrupt)
+    monkeypatch.setattr("data_pipeline.building.vocabulary.make", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         build(made, quiet=True)
     monkeypatch.undo()
-    monkeypatch.setattr(plan, "versions", lambda: {"jieba": "9.9"})
+    changed = {**plan.versions(), "jieba": "9.9"}
+    monkeypatch.setattr("data_pipeline.building.build.versions", lambda: changed)
     with pytest.raises(UserError, match=r"versions\.jieba: was '0\.\d+\.\d+', is now '9\.9'"):
         build(made, quiet=True)
 
@@ -187,10 +188,11 @@ def test_an_interrupted_build_goes_on(corpus, recipe, tmp_path, monkeypatch):
             build(made, quiet=True)
         monkeypatch.undo()
         assert not (made.output_dir / shards.MANIFEST).exists()
-    times = {p: p.stat().st_mtime_ns for p in made.output_dir.glob("shard*")}
+    made_shards = made.output_dir.glob(".build/*/write/shard*")
+    times = {p.name: p.stat().st_mtime_ns for p in made_shards}
     assert len(times) == 6
     assert build(made, quiet=True).fingerprint == expected.fingerprint
-    assert all(p.stat().st_mtime_ns == time for p, time in times.items())
+    assert all((made.output_dir / name).stat().st_mtime_ns == at for name, at in times.items())
 
 
 def test_left_over_temporary_files_are_swept(corpus, recipe):
@@ -264,7 +266,8 @@ def test_manifest_tells_all_that_decides_the_content(corpus, recipe):
     values = json.loads((made.output_dir / "manifest.json").read_text())
     assert values["settings"]["words"] == {"segmenter": "rjieba", "hmm": True}
     assert values["settings"]["clean"]["min_chars"] == 4
-    assert len(values["settings"]["inputs"]) == 6
+    assert values["settings"]["inputs"]["count"] == 6
+    assert len(plan.read_inputs(made.output_dir / plan.INPUTS)) == 6
     assert values["versions"]["rjieba"] and "unk_share" in values
     assert "run" not in values["settings"] and "output_dir" not in values["settings"]
     assert sum(values["length_histogram"]) == values["samples"]
@@ -276,14 +279,14 @@ def test_tasks_can_run_in_another_directory(corpus, recipe, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     made = recipe(sources=[{"path": "corpus"}], output_dir="relative/shards")
     expected = build(recipe(sources=[{"path": "corpus"}], output_dir="other"), quiet=True)
-    original = steps.run
+    original = steps.execute
 
     def elsewhere(*arguments):
         with monkeypatch.context() as there:
             there.chdir("/")
             return original(*arguments)
 
-    monkeypatch.setattr(steps, "run", elsewhere)
+    monkeypatch.setattr(steps, "execute", elsewhere)
     assert build(made, quiet=True).fingerprint == expected.fingerprint
     assert verify(tmp_path / "relative/shards", quiet=True) == []
 

@@ -18,8 +18,8 @@ def double(number):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_local_engines_run_every_call_once(workers):
-    with engine.start(Run(workers=workers)) as runner:
-        found = dict(runner(double, [(i,) for i in range(12)]))
+    with engine.start(Run(workers=workers)) as execute:
+        found = dict(execute(double, range(12)))
     assert {i: result["doubled"] for i, result in found.items()} == {i: 2 * i for i in range(12)}
     here = {result["process"] for result in found.values()} == {os.getpid()}
     assert here == (workers == 1)
@@ -27,9 +27,9 @@ def test_local_engines_run_every_call_once(workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_user_error_keeps_its_message_and_code(workers):
-    with engine.start(Run(workers=workers)) as runner:  # noqa: SIM117
+    with engine.start(Run(workers=workers)) as execute:  # noqa: SIM117
         with pytest.raises(UserError, match="thirteen") as caught:
-            list(runner(double, [(i,) for i in range(20)]))
+            list(execute(double, range(20)))
     assert caught.value.exit_code == 7
 
 
@@ -47,12 +47,12 @@ def test_dask_with_two_processes_one_of_which_is_killed(corpus, recipe, tmp_path
         assert len(set(pids)) == 2 and os.getpid() not in pids
         killed = []
 
-        original = engine._dask
+        original = engine.start_dask
 
         def killing(*arguments):
             return _killing(original, pids[0], killed, *arguments)
 
-        monkeypatch.setattr(engine, "_dask", killing)
+        monkeypatch.setattr(engine, "start_dask", killing)
         found = build(made, quiet=True)
     assert killed == [pids[0]]
     assert found.fingerprint == expected.fingerprint
@@ -62,16 +62,16 @@ def test_dask_with_two_processes_one_of_which_is_killed(corpus, recipe, tmp_path
 @contextlib.contextmanager
 def _killing(original, pid, killed, *arguments):
     """The Dask engine, but that one worker is killed after the third result."""
-    with original(*arguments) as runner:
+    with original(*arguments) as execute:
 
-        def run(task, calls):
-            for number, result in enumerate(runner(task, calls)):
+        def killing_execute(function, tasks):
+            for number, result in enumerate(execute(function, tasks)):
                 if number == 2 and not killed:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
                 yield result
 
-        yield run
+        yield killing_execute
 
 
 @pytest.mark.ranks

@@ -27,6 +27,11 @@ def listens_to_ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+def finished(folder, step):
+    """The results of the finished tasks of a step."""
+    return list(folder.glob(f".build/*/{step}/0*.json"))
+
+
 def when(condition, process, seconds=60):
     """Wait until `condition` holds or the process ends."""
     end = time.monotonic() + seconds
@@ -51,8 +56,7 @@ def test_killed_at_many_moments(corpus, recipe, recipe_file, tmp_path, workers):
     killed = 0
     for step, done in moments:
         process = start(config)
-        begun = folder / ".build" / step
-        when(lambda: len(list(begun.glob("0*.json"))) >= done, process)  # noqa: B023
+        when(lambda: len(finished(folder, step)) >= done, process)  # noqa: B023
         children = psutil.Process(process.pid).children() if process.poll() is None else []
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -75,8 +79,8 @@ def test_a_killed_worker_is_a_clear_error_and_nothing_is_lost(corpus, recipe, re
     made = recipe(sources=[{"path": str(corpus)}] * 8, run={"workers": 2}, piece_mb=0.1)
     config = recipe_file(made)
     process = start(config)
-    done = made.output_dir / ".build" / "read"
-    when(lambda: len(list(done.glob("0*.json"))) >= 3, process)
+    folder = made.output_dir
+    when(lambda: len(finished(folder, "read")) >= 3, process)
     workers = [
         child
         for child in psutil.Process(process.pid).children()
@@ -85,11 +89,11 @@ def test_a_killed_worker_is_a_clear_error_and_nothing_is_lost(corpus, recipe, re
     os.kill(workers[0].pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert "a worker process died" in errors and "goes on from there" in errors
-    kept = {path: path.stat().st_mtime_ns for path in done.glob("0*.json")}
+    assert "a worker process died" in errors and "the same command continues" in errors
+    kept = {path: path.stat().st_mtime_ns for path in finished(folder, "read")}
     assert kept
     again = start(config)
-    when((made.output_dir / ".build" / "write").exists, again)
+    when(lambda: finished(folder, "write"), again)
     assert all(path.stat().st_mtime_ns == at for path, at in kept.items() if path.exists())
     again.communicate(timeout=100)
     assert again.returncode == 0
@@ -100,11 +104,11 @@ def test_a_killed_worker_is_a_clear_error_and_nothing_is_lost(corpus, recipe, re
 def test_ctrl_c_says_how_to_go_on(corpus, recipe, recipe_file, workers):
     made = recipe(sources=[{"path": str(corpus)}] * 8, run={"workers": workers}, piece_mb=0.1)
     process = start(recipe_file(made))
-    done = made.output_dir / ".build" / "read"
-    when(lambda: len(list(done.glob("0*.json"))) >= 2, process)
+    folder = made.output_dir
+    when(lambda: len(finished(folder, "read")) >= 2, process)
     for one in (*psutil.Process(process.pid).children(), process):  # as a terminal does
         one.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "run the same command again to go on" in errors and "Traceback" not in errors
-    assert len(list(done.glob("0*.json"))) >= 2
+    assert "run the same command again to continue" in errors and "Traceback" not in errors
+    assert len(finished(folder, "read")) >= 2
