@@ -44,7 +44,7 @@ class _Window:
 class Loader:
     """Iterates over optimiser steps, without end; each is the list of this rank's micro-batches.
 
-    `state` says where to go on after the step handed out last: save it together with the weights
+    `state` is where to continue after the step handed out last: save it together with the weights
     that this step produced. Steps prepared ahead do not count in it.
 
     workers: threads that read and pad ahead; 0 does it in the caller. Bytes and order are the same
@@ -73,8 +73,8 @@ class Loader:
         order.check(settings, self.world, self.samples, groups_per_micro_batch)
         if self.state.batches >= self.steps_per_epoch:
             raise UserError(
-                f"the state to go on from has {self.state.batches} batches of an epoch done, but "
-                f"{directory} gives only {self.steps_per_epoch}: these are other shards"
+                f"the state to continue from has {self.state.batches} batches of an epoch done, "
+                f"but {directory} gives only {self.steps_per_epoch}: these are other shards"
             )
         self._groups_per_micro_batch = groups_per_micro_batch
 
@@ -86,7 +86,7 @@ class Loader:
     def __iter__(self) -> Iterator[list[Batch]]:
         if self.workers == 0:
             for window, number in self._plan(lambda load, *where: load(*where)):
-                yield self._handed_out(self._step(window, number))
+                yield self._hand_out(self._step(window, number))
             return
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
         try:
@@ -103,7 +103,7 @@ class Loader:
                 # A window is always submitted before its steps, so a step never waits for a
                 # window that has no thread.
                 waiting.append(pool.submit(lambda w=window, n=number: self._step(w.result(), n)))
-            yield self._handed_out(waiting.popleft().result())
+            yield self._hand_out(waiting.popleft().result())
 
     def _plan(self, load) -> Iterator[tuple]:
         """(window, global batch in it) for ever; `load` is asked for one window ahead."""
@@ -156,7 +156,7 @@ class Loader:
         own = [array[part] for array in arrays]
         return Batch(*own, self.settings.relation_group_size, group_mask=mask)
 
-    def _handed_out(self, step: list[Batch]) -> list[Batch]:
+    def _hand_out(self, step: list[Batch]) -> list[Batch]:
         self.state = order.advanced(self.state, self.samples, self.settings)
         return step
 

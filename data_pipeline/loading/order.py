@@ -3,7 +3,8 @@
 An epoch is made so:
 
     all samples, rotated    by a random amount, so that what is cut off at the end differs
-    -> blocks               of consecutive samples (reads stay sequential), permuted globally
+    -> blocks               of consecutive samples (reads stay sequential), permuted; of a large
+                            corpus in stretches, so that a window reads neighbouring shards
     -> windows              of whole global batches; shuffled inside
     -> relation groups      of samples of like length
     -> global batches       of groups of like length, so that no rank waits for one with longer
@@ -24,6 +25,9 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 
 BLOCKS, WINDOW = 0, 1  # which random stream of an epoch
+SMALL = 4096  # blocks; so few lie in a few dozen shards
+STRETCH = 64  # neighbouring blocks that are read together: those of a window
+MIXED = 4  # stretches whose blocks are permuted among themselves
 
 
 @dataclass(frozen=True)
@@ -170,10 +174,21 @@ def place(state: State, settings: OrderSettings) -> tuple[int, int]:
 
 
 def block_order(samples: int, settings: OrderSettings, epoch: int) -> tuple[np.ndarray, int]:
-    """(order of the blocks int64 [blocks], rotation in samples). The short block stays last."""
+    """(order of the blocks int64 [blocks], rotation in samples). The short block stays last.
+
+    Up to `SMALL` blocks are permuted freely. Of more, whole stretches of neighbouring blocks are
+    permuted, and then the blocks of every few stretches among themselves: a window mixes distant
+    parts of the corpus, but reads a handful of shards and not one for each of its blocks.
+    """
     random = _random(settings, epoch, BLOCKS)
     rotation = int(random.integers(samples))
-    return random.permutation(samples // settings.block_samples), rotation
+    blocks = samples // settings.block_samples
+    if blocks <= SMALL:
+        return random.permutation(blocks), rotation
+    place = np.argsort(random.permutation(-(-blocks // STRETCH)))  # of each stretch
+    order = np.argsort(place[np.arange(blocks) // STRETCH], kind="stable")
+    group = np.arange(blocks) // (STRETCH * MIXED)
+    return order[np.argsort(group + random.random(blocks))], rotation
 
 
 def window_ranges(

@@ -143,3 +143,21 @@ def test_more_ranks_than_groups_share_each_group():
     assert (
         order.share_problem(8, 4, 6)[0] == order.share_problem(8, 4, 16)[0] == "global_batch_size"
     )
+
+
+@pytest.mark.parametrize("blocks", [order.SMALL, order.SMALL + 1, 20_000])
+def test_a_window_of_a_large_corpus_reads_neighbouring_blocks(blocks):
+    """And every block once, another order in every epoch; a small corpus is permuted freely."""
+    settings = OrderSettings(block_samples=8, global_batch_size=8, relation_group_size=8)
+    orders = [order.block_order(blocks * 8 + 3, settings, epoch)[0] for epoch in (0, 1)]
+    assert (orders[0] != orders[1]).mean() > 0.9
+    for found in orders:
+        np.testing.assert_array_equal(np.sort(found), np.arange(blocks))
+        places = [
+            len(np.unique(found[start : start + 64] // order.STRETCH))
+            for start in range(0, blocks - 64, 64)
+        ]
+        if blocks <= order.SMALL:
+            assert np.mean(places) > 30
+        else:
+            assert max(places) <= 2 * order.MIXED + 1 and np.mean(places) > order.MIXED - 0.5
