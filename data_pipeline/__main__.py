@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="build|inspect|verify")
     build = commands.add_parser(
         "build",
-        help="raw text to shards; go on with an interrupted build",
+        help="raw text to shards; continues an interrupted build",
         epilog="Any field of the recipe can be set: --run.workers 8 --clean.min_chars=6",
     )
     build.add_argument("--config", required=True, type=Path, help="the recipe, YAML")
@@ -26,14 +26,14 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument("--picture", type=Path, help="length histogram (DIRECTORY/lengths.png)")
     verify = commands.add_parser("verify", help="recompute every checksum, count and id range")
     verify.add_argument("directory", type=Path)
-    for one in (build, inspect, verify):
-        one.add_argument("--json", action="store_true", help="print one JSON object")
+    for subcommand in (build, inspect, verify):
+        subcommand.add_argument("--json", action="store_true", help="print one JSON object")
     return top
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0; 1 when `verify` finds damage; 2 for what the user can mend."""
+    """Exit code 0; 1 when `verify` finds damage; 2 for a mistake of the user."""
     arguments, rest = parser().parse_known_args(argv)
     if rest and arguments.command != "build":
         raise UserError(f"unexpected argument {rest[0]!r}")
@@ -65,9 +65,13 @@ def _build(arguments: argparse.Namespace, overrides: list[str]) -> int:
 def _inspect(arguments: argparse.Namespace, _: list[str]) -> int:
     from data_pipeline.shards import inspection
 
-    picture = arguments.picture or arguments.directory / "lengths.png"
-    found = inspection.inspect(arguments.directory, arguments.samples, arguments.seed, picture)
-    print(json.dumps(found, ensure_ascii=False) if arguments.json else inspection.text(found))
+    statistics = inspection.inspect(
+        arguments.directory, arguments.samples, arguments.seed, arguments.picture
+    )
+    if arguments.json:
+        print(json.dumps(statistics, ensure_ascii=False))
+    else:
+        print(inspection.as_text(statistics))
     return 0
 
 
@@ -80,7 +84,7 @@ def _verify(arguments: argparse.Namespace, _: list[str]) -> int:
     elif damage:
         print("\n".join(f"damaged: {line}" for line in damage), file=sys.stderr)
     else:
-        print(f"{arguments.directory}: whole")
+        print(f"{arguments.directory}: no damage")
     return 1 if damage else 0
 
 

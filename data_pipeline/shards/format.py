@@ -11,6 +11,7 @@ Every sample carries its [CLS] and [SEP]; nothing is padded. Only this module im
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import threading
@@ -74,6 +75,8 @@ class Manifest:
     """What came in, what went out, and why the rest did not."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of the libraries that decide the content."""
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    """Which file could not be used in full: `file`, `what` was skipped, and its `count`."""
 
     @property
     def fingerprint(self) -> str:
@@ -143,13 +146,17 @@ def write_shard(path: Path, samples: Ragged, vocab_size: int) -> ShardInfo:
     ids = samples.ids.astype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
     bits = np.packbits(samples.word_start, bitorder="little")
     packed, shuffled = hdf5plugin.Zstd(clevel=5), {"compression": "gzip", "shuffle": True}
+    # In memory first: on a full disk HDF5 fails while it closes a file, again when the object goes,
+    # and sometimes crashes (https://github.com/h5py/h5py/issues/1120); a plain write just fails.
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver="v110") as file:
+        file.attrs["format_version"] = FORMAT_VERSION
+        _store(file, "input_ids", ids, CHUNK_TOKENS, packed)
+        _store(file, "word_start", bits, CHUNK_TOKENS // 8, packed)
+        _store(file, "offsets", samples.offsets.astype(np.int64), 4096, shuffled)
     with whole_file(path) as temporary:
-        with h5py.File(temporary, "w", libver="v110") as file:
-            file.attrs["format_version"] = FORMAT_VERSION
-            _store(file, "input_ids", ids, CHUNK_TOKENS, packed)
-            _store(file, "word_start", bits, CHUNK_TOKENS // 8, packed)
-            _store(file, "offsets", samples.offsets.astype(np.int64), 4096, shuffled)
-        size = temporary.stat().st_size
+        temporary.write_bytes(buffer.getbuffer())
+    size = buffer.getbuffer().nbytes
     return ShardInfo(Path(path).name, len(samples), len(ids), size, samples.checksum())
 
 

@@ -14,14 +14,17 @@ from data_pipeline.text import vocab
 WORD = "|"
 
 
-def inspect(directory: Path, count: int, seed: int, picture: Path) -> dict[str, Any]:
-    """Statistics and `count` decoded samples, as plain values; draws the lengths into `picture`."""
+def inspect(directory: Path, count: int, seed: int, picture: Path | None = None) -> dict[str, Any]:
+    """Statistics and `count` decoded samples, as plain values; draws the lengths into `picture`.
+
+    Without a picture of its own it is DIRECTORY/lengths.png, or none where that is read-only.
+    """
     manifest = Manifest.read(directory)
     reader = ShardReader(directory)
     tokens = vocab.read(Path(directory) / shards.VOCABULARY)
     if vocab.sha256(tokens) != manifest.vocab_sha256:
         raise UserError(f"{directory}/{shards.VOCABULARY}: not the vocabulary of these shards")
-    draw(manifest.length_histogram, picture)
+    picture_note = _draw(manifest.length_histogram, directory, picture)
     count = min(count, manifest.samples)
     chosen = np.sort(np.random.default_rng(seed).choice(manifest.samples, count, replace=False))
     lengths = np.array(manifest.length_histogram)
@@ -45,12 +48,24 @@ def inspect(directory: Path, count: int, seed: int, picture: Path) -> dict[str, 
         },
         "counters": counters,
         "fingerprint": manifest.fingerprint,
-        "picture": str(picture),
+        "picture": picture_note,
         "decoded": {
             int(number): decode(ids, starts, tokens)
             for number, ids, starts in zip(chosen, *reader.read(chosen), strict=True)
         },
     }
+
+
+def _draw(histogram: list[int], directory: Path, picture: Path | None) -> str:
+    """Where the picture is, or why there is none."""
+    path = picture or Path(directory) / "lengths.png"
+    try:
+        draw(histogram, path)
+    except OSError as error:
+        if picture is not None:
+            raise UserError(f"{path}: cannot write the picture: {error.strerror}") from None
+        return f"no picture: {directory} is read-only; set --picture FILE"
+    return str(path)
 
 
 def decode(ids: np.ndarray, word_start: np.ndarray, tokens: list[str]) -> str:
@@ -63,21 +78,22 @@ def decode(ids: np.ndarray, word_start: np.ndarray, tokens: list[str]) -> str:
     return "".join(parts).removeprefix(WORD)
 
 
-def text(found: dict[str, Any]) -> str:
+def as_text(values: dict[str, Any]) -> str:
     """The statistics as lines for a terminal."""
     lines = [
-        f"{found['directory']}  fingerprint {found['fingerprint'][:12]}",
-        f"  {found['samples']:,} samples, {found['tokens']:,} tokens, {found['shards']} shard(s), "
-        f"{found['bytes'] / 1e6:.1f} MB, {found['bytes_per_token']:.2f} bytes a token",
-        f"  lengths: mean {found['mean_length']:.1f}, median {found['median_length']}, "
-        f"{found['full_share']:.1%} at the limit of {found['max_length']}; {found['picture']}",
-        f"  vocabulary: {found['vocab_size']:,} tokens, [UNK] {found['unk_share']:.4%}",
-        f"  duplicates left out: {found['duplicates']['sentences_exact_duplicate']:,} sentences, "
-        f"{found['duplicates']['documents_near_duplicate']:,} documents",
+        f"{values['directory']}  fingerprint {values['fingerprint'][:12]}",
+        f"  {values['samples']:,} samples, {values['tokens']:,} tokens, "
+        f"{values['shards']} shard(s), "
+        f"{values['bytes'] / 1e6:.1f} MB, {values['bytes_per_token']:.2f} bytes a token",
+        f"  lengths: mean {values['mean_length']:.1f}, median {values['median_length']}, "
+        f"{values['full_share']:.1%} at the limit of {values['max_length']}; {values['picture']}",
+        f"  vocabulary: {values['vocab_size']:,} tokens, [UNK] {values['unk_share']:.4%}",
+        f"  duplicates left out: {values['duplicates']['sentences_exact_duplicate']:,} sentences, "
+        f"{values['duplicates']['documents_near_duplicate']:,} documents",
         "  counters:",
-        *(f"    {name:<32}{value:>14,}" for name, value in found["counters"].items()),
+        *(f"    {name:<32}{value:>14,}" for name, value in values["counters"].items()),
         "  samples, | before each word:",
-        *(f"    #{number}: {sample}" for number, sample in found["decoded"].items()),
+        *(f"    #{number}: {sample}" for number, sample in values["decoded"].items()),
     ]
     return "\n".join(lines)
 

@@ -1,44 +1,75 @@
-"""Recomputes everything that a manifest claims and names each kind of damage with its file."""
+"""Recomputes everything that a manifest states and names each kind of damage with its file."""
 
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.machine import cores
 from data_pipeline.base.progress import Progress
 from data_pipeline.shards import format as shards
 from data_pipeline.shards.format import Manifest, ShardInfo
 from data_pipeline.text import vocab
 from data_pipeline.text.samples import Ragged
 
+MANY_TOKENS = 50_000_000  # worth starting processes for
+NOT_INSIDE = ("pad", "cls", "sep", "mask")
 
-def verify(directory: Path, *, quiet: bool = False) -> list[str]:
+
+def verify(directory: Path, *, quiet: bool = False, workers: int = 0) -> list[str]:
     """All damage found, one line each, the file first; empty when the shards are whole.
 
-    UserError when there is no readable manifest.
+    workers: processes; 0 takes all cores for large shards, one otherwise. UserError when there is
+    no readable manifest.
     """
     directory = Path(directory)
     manifest = Manifest.read(directory)
     damage = _vocabulary(directory, manifest)
-    histogram = np.zeros(manifest.max_length + 1, np.int64)
-    unreadable = False
+    histogram: np.ndarray | None = np.zeros(manifest.max_length + 1, np.int64)
+    if workers == 0:
+        workers = min(cores(), len(manifest.shards)) if manifest.tokens > MANY_TOKENS else 1
+    examine = partial(_examine, directory, replace(manifest, shards=[], settings=_used(manifest)))
     with Progress("verify", manifest.tokens, "token", quiet=quiet) as progress:
-        for info in manifest.shards:
-            path = directory / info.file
-            try:
-                samples = _read(path, info)
-            except UserError as error:
-                damage.append(str(error))
-                unreadable = True
-                continue
-            found = faults(samples, info, manifest)
-            damage += [f"{path}: {fault}" for fault in found]
-            lengths = np.clip(samples.lengths, 0, manifest.max_length)
-            histogram += np.bincount(lengths, minlength=len(histogram))
-            progress.add(len(samples.ids))
-    return damage + _totals(
-        directory / shards.MANIFEST, manifest, None if unreadable else histogram
-    )
+        for info, (found, lengths) in _mapped(examine, manifest.shards, workers):
+            damage += found
+            histogram = None if lengths is None or histogram is None else histogram + lengths
+            progress.add(info.tokens)
+    return damage + _totals(directory / shards.MANIFEST, manifest, histogram)
+
+
+def _mapped(
+    examine: Callable[[ShardInfo], tuple], infos: list[ShardInfo], workers: int
+) -> Iterator[tuple[ShardInfo, tuple]]:
+    if workers <= 1:
+        yield from ((info, examine(info)) for info in infos)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        yield from zip(infos, pool.map(examine, infos), strict=True)
+
+
+def _examine(
+    directory: Path, manifest: Manifest, info: ShardInfo
+) -> tuple[list[str], np.ndarray | None]:
+    """(damage, lengths int64 [max_length + 1]) of one shard; no lengths when it is unreadable."""
+    path = directory / info.file
+    try:
+        samples = _read(path, info)
+    except UserError as error:
+        return [str(error)], None
+    lengths = np.clip(samples.lengths, 0, manifest.max_length)
+    histogram = np.bincount(lengths, minlength=manifest.max_length + 1)
+    return [f"{path}: {fault}" for fault in faults(samples, info, manifest)], histogram
+
+
+def _used(manifest: Manifest) -> dict[str, Any]:
+    """The settings that a shard is examined by."""
+    return {"clean": manifest.settings.get("clean", {})}
 
 
 def faults(samples: Ragged, info: ShardInfo, manifest: Manifest) -> list[str]:
@@ -59,9 +90,19 @@ def faults(samples: Ragged, info: ShardInfo, manifest: Manifest) -> list[str]:
     first, last = ids[offsets[:-1]], ids[offsets[1:] - 1]
     if (first != special["cls"]).any() or (last != special["sep"]).any():
         found.append("a sample that does not begin with [CLS] or end with [SEP]")
+    if _special_tokens_are_removed(manifest):
+        inside = np.isin(ids, [special[name] for name in NOT_INSIDE])
+        inside[offsets[:-1]] = inside[offsets[1:] - 1] = False
+        if inside.any():
+            found.append(f"{int(inside.sum())} special token(s) inside samples")
     if samples.checksum() != info.sha256:
         found.append("the checksum of its content differs: it has been changed")
     return found
+
+
+def _special_tokens_are_removed(manifest: Manifest) -> bool:
+    """Unless the recipe switched the rule off, a sample holds them at its ends only."""
+    return manifest.settings.get("clean", {}).get("special_tokens", True)
 
 
 def _vocabulary(directory: Path, manifest: Manifest) -> list[str]:

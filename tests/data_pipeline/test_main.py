@@ -15,7 +15,7 @@ def test_build_inspect_verify(corpus, recipe, recipe_file, capsys):
     assert main(["inspect", folder, "--samples", "2"]) == 0
     assert "lengths.png" in capsys.readouterr().out
     assert main(["verify", folder]) == 0
-    assert capsys.readouterr().out == f"{folder}: whole\n"
+    assert capsys.readouterr().out == f"{folder}: no damage\n"
     (made.output_dir / "vocab.txt").unlink()
     assert main(["verify", folder]) == 1
     assert "damaged: " in capsys.readouterr().err

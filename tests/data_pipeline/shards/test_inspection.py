@@ -23,7 +23,7 @@ def test_statistics_picture_and_decoded_samples(corpus, recipe, tmp_path):
         assert sample.startswith("[CLS]|") and sample.endswith("|[SEP]")
     again = inspection.inspect(made.output_dir, 3, 0, picture)
     assert again == found
-    text = inspection.text(found)
+    text = inspection.as_text(found)
     assert "duplicates left out" in text and "samples, | before each word" in text
 
 
@@ -37,4 +37,17 @@ def test_a_foreign_vocabulary_is_not_decoded_with(shard_directory, tmp_path):
     folder = shard_directory(5)
     vocab.write(folder / "vocab.txt", [*vocab.SPECIAL.values(), "外"])
     with pytest.raises(UserError, match="not the vocabulary of these shards"):
+        inspection.inspect(folder, 1, 0, tmp_path / "a.png")
+
+
+def test_read_only_shards_are_inspected_without_a_picture(shard_directory, tmp_path, monkeypatch):
+    """Root may write anywhere, so the error of a read-only disk is put in its place."""
+    folder = shard_directory(5)
+
+    def read_only(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(inspection, "draw", read_only)
+    assert "is read-only" in inspection.inspect(folder, 1, 0)["picture"]
+    with pytest.raises(UserError, match=r"a\.png: cannot write the picture: Read-only"):
         inspection.inspect(folder, 1, 0, tmp_path / "a.png")

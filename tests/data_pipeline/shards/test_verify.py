@@ -22,6 +22,14 @@ def test_whole_shards_have_no_damage(folder):
     assert verify(folder, quiet=True) == []
 
 
+def test_processes_find_what_one_finds(folder):
+    path = folder / "shard-00000.h5"
+    assert verify(folder, quiet=True, workers=2) == []
+    path.write_bytes(path.read_bytes()[:-1])
+    damage = verify(folder, quiet=True, workers=2)
+    assert damage == verify(folder, quiet=True) and "cut short" in damage[0]
+
+
 def test_every_flipped_byte_is_found(folder):
     """Or the byte belongs to nothing: no flip may change what is read and stay unseen."""
     path = folder / "shard-00001.h5"
@@ -55,6 +63,7 @@ def rewrite(path, name, change):
     [
         ("input_ids", lambda v: v.__setitem__(5, 999), "the checksum of its content differs"),
         ("input_ids", lambda v: v.__setitem__(5, 1000), "id 1000, but the vocabulary has 1000"),
+        ("input_ids", lambda v: v.__setitem__(1, 4), r"1 special token\(s\) inside samples"),
         ("input_ids", lambda v: v.__setitem__(0, 7), r"does not begin with \[CLS\]"),
         ("word_start", lambda v: v.__setitem__(0, v[0] ^ 4), "checksum"),
         ("offsets", lambda v: v.__setitem__(1, v[2]), "the offsets do not cut"),
