@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from data_pipeline.base.recipes import Recipe
-from data_pipeline.sources.settings import Source
+from data_pipeline.base.recipes import Recipe, wrong_together
+from data_pipeline.sources.settings import Source, TaskSource
 from data_pipeline.text.settings import Clean, Vocab, Words
 
 
@@ -15,12 +15,31 @@ class Dedup(Recipe):
 
     exact: bool = True
     """Leave out sentences that occurred before anywhere in the corpus."""
+    exact_min_chars: int = Field(10, ge=0)
+    """Shorter sentences stay however often they occur: 谢谢大家。 belongs to many documents."""
     near: bool = False
     """Leave out documents that resemble an earlier one (MinHash over 5-character shingles)."""
     near_threshold: float = Field(0.8, gt=0, lt=1)
-    """Jaccard similarity above which documents resemble each other."""
+    """Jaccard similarity above which documents resemble each other. Of the pairs that are just as
+    similar 90% are found; the manifest has the share for other similarities."""
     near_permutations: int = Field(128, ge=16, le=1024)
     """Hash functions of MinHash: more are slower and sharper."""
+
+
+class Holdout(Recipe):
+    """Documents set aside in OUTPUT/holdout, as shards of their own. They go through the same
+    duplicate removal, so that no sentence or document of theirs is in the other shards."""
+
+    share: float = Field(0.0, ge=0, le=0.5)
+    """Of all documents."""
+    documents: int = Field(0, ge=0)
+    """About how many, instead of a share."""
+
+    @model_validator(mode="after")
+    def _one_size(self):
+        if self.share and self.documents:
+            raise wrong_together("give share or documents, not both", "share", "documents")
+        return self
 
 
 class Run(Recipe):
@@ -55,14 +74,21 @@ class BuildRecipe(Recipe):
     dedup: Dedup = Dedup()
     words: Words = Words()
     vocab: Vocab
+    decontaminate: tuple[TaskSource, ...] = ()
+    """Task files whose texts are kept out of the shards, by equal text and by runs of 13 characters
+    in common. CLUE's .json files: `{name: tnews, path: tnews/dev.json, fields: [sentence]}`."""
+    holdout: Holdout = Holdout()
     max_length: int = Field(128, ge=8)
     """Tokens of a sample at most, [CLS] and [SEP] counted."""
     pack: Literal["sentence", "document", "corpus"] = "document"
     """One sentence a sample; or as many as fit, within a document or across them."""
     piece_mb: float = Field(64, gt=0)
     """Text that becomes one shard; what a process works on at a time."""
+    exclude: Literal["off", "sample", "all"] = "off"
+    """Write the text that is left out, with its reason, to OUTPUT/excluded/*.jsonl.zst: all of it,
+    or one text in a hundred. Does not change the shards."""
     run: Run = Run()
 
     def content(self) -> dict[str, Any]:
         """The plain values that decide what is in the shards."""
-        return self.model_dump(mode="json", exclude={"output_dir", "run"})
+        return self.model_dump(mode="json", exclude={"output_dir", "run", "exclude"})

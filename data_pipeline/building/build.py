@@ -3,6 +3,8 @@
 import json
 import shutil
 import time
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,15 @@ from data_pipeline.base.files import sync, write_json
 from data_pipeline.base.machine import cores, memory_bytes
 from data_pipeline.base.progress import Progress
 from data_pipeline.base.recipes import differences
-from data_pipeline.building import dedup, engine, steps, vocabulary
+from data_pipeline.building import (
+    decontamination,
+    dedup,
+    engine,
+    excluded,
+    holdout,
+    steps,
+    vocabulary,
+)
 from data_pipeline.building.errors import CanContinue
 from data_pipeline.building.local_engine import Execute
 from data_pipeline.building.lock import locked
@@ -34,6 +44,9 @@ from data_pipeline.shards import format as shards
 from data_pipeline.shards.format import Manifest
 
 MEMORY_SHARE = 0.5  # of the machine's memory, for finding duplicates in all workers together
+# Bytes on disk for a byte of text at the moment when most is there: spilled text 0.45, hashes of
+# sentences 0.3 and of documents 0.2, the first shards.
+SPACE_PER_TEXT = 1.2
 SHOWN_INPUTS = 10  # changed files that an error names
 CHECKS = ("max_unk_share",)  # of the section vocab: they decide nothing that is in the shards
 
@@ -79,18 +92,46 @@ class Builder:
 
     def build(self) -> Manifest:
         """All steps; the manifest is written last and publishes the shards."""
+        self._check_space()
+        sizes = [part.bytes / 1e6 for part in self._inputs.to_unpack]
+        unpacked = self._step("unpack", sizes, "unpacking")
+        self.plan = self._inputs.write_pieces(self.plan, unpacked)
+        decontamination.collect(self.plan)
         read = self._step("read", self._megabytes(), "reading")
         vocabulary.make(self.plan)
         for step, key in (("near", "near_records"), ("exact", "sentences")):
             if getattr(self.recipe.dedup, step):
                 self._find_duplicates(step, sum(result[key] for result in read))
+        holdout.decide_share(self.plan, sum(result["documents"] for result in read))
         written = self._step("write", self._megabytes(), "encoding")
-        manifest = make_manifest(self.plan, self._inputs.settings, versions(), read, written)
-        self._publish(manifest)
+        about = (self._inputs.settings, versions(), [*unpacked, *read])
+        manifest = make_manifest(self.plan, *about, written)
+        output = self.recipe.output_dir
+        aside = [result["holdout"] for result in written]
+        if any(result["shard"] for result in aside):
+            aside = [{**result, "counters": {}} for result in aside]
+            self._publish(
+                "holdout", output / holdout.FOLDER, make_manifest(self.plan, *about, aside)
+            )
+        excluded.publish(self.plan, output)
+        self._publish("write", output, manifest)
+        shutil.rmtree(self.plan.folder)
         return manifest
 
+    def _check_space(self) -> None:
+        """UserError unless there is room for what is written, spilled text and records included."""
+        text = sum(part.bytes for part in self._inputs.parts)
+        used = sum(p.stat().st_size for p in self.plan.folder.rglob("*") if p.is_file())
+        needed = SPACE_PER_TEXT * text - used
+        free = shutil.disk_usage(self.recipe.output_dir).free
+        if free < needed:
+            raise CanContinue(
+                f"output_dir: the build needs about {needed / 1e6:,.1f} MB on the disk of "
+                f"{self.recipe.output_dir}, and {free / 1e6:,.1f} MB are free"
+            )
+
     def _megabytes(self) -> list[float]:
-        return [size / 1e6 for size in self._inputs.piece_bytes]
+        return [size / 1e6 for size in self.plan.piece_bytes]
 
     def _find_duplicates(self, step: str, records: int) -> None:
         """Find the duplicates in every partition, then regroup what is dropped by piece."""
@@ -98,7 +139,7 @@ class Builder:
         layout = _read_layout(path)
         needed = partition_count(records, KINDS[step], self._memory)
         if layout is None or ("groups" not in layout and layout["partitions"] < needed):
-            shutil.rmtree(path.parent, ignore_errors=True)  # partitions of a process with more room
+            shutil.rmtree(path.parent, ignore_errors=True)  # cut by a process with more memory
             layout = {"partitions": needed}
             write_json(path, layout)
         if "groups" not in layout:
@@ -119,7 +160,7 @@ class Builder:
         todo = [i for i, result in enumerate(results) if result is None]
         folder = self.plan.folder.resolve()
         tasks = [Task(folder, self.plan.id, step, i, len(sizes), self._versions) for i in todo]
-        unit = "MB" if step in ("read", "write") else "task"
+        unit = "MB" if step in ("unpack", "read", "write") else "task"
         start = sum(sizes) - sum(sizes[i] for i in todo)
         sentences, began = 0, time.monotonic()
         with Progress(label, sum(sizes), unit, start=start, quiet=self._quiet) as progress:
@@ -129,21 +170,37 @@ class Builder:
                 sentences += counters.get("sentences_in", counters.get("sentences_out", 0))
                 rate = round(sentences / max(time.monotonic() - began, 1e-3))
                 progress.add(sizes[todo[index]], **({"sentences/s": rate} if rate else {}))
+        if todo:
+            self._log(step, len(todo), time.monotonic() - began, results)
         return results
 
-    def _publish(self, manifest: Manifest) -> None:
-        """Move the shards into place; the manifest, renamed last, makes them a finished build."""
-        output = self.recipe.output_dir
+    def _log(self, step: str, tasks: int, seconds: float, results: list[dict[str, Any]]) -> None:
+        """Append a line to build.jsonl in the output directory, which outlives the build."""
+        counters: Counter = Counter()
+        for result in results:
+            counters.update(result.get("counters", {}))
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "step": step,
+            "tasks": tasks,
+            "seconds": round(seconds, 1),
+            "counters": dict(counters),
+        }
+        with (self.recipe.output_dir / "build.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def _publish(self, step: str, output: Path, manifest: Manifest) -> None:
+        """Move the shards of a step into place; the manifest, renamed last, makes them finished."""
+        output.mkdir(exist_ok=True)
         for piece in range(self.plan.pieces):
             name = shards.shard_name(piece)
-            made = self.plan.folder / self.plan.id / "write" / name
+            made = self.plan.folder / self.plan.id / step / name
             if made.exists():  # not a piece without samples, nor one that was moved before a kill
                 made.replace(output / name)
         shutil.copyfile(self.plan.vocab_file, output / shards.VOCABULARY)
         shutil.copyfile(self.plan.folder / INPUTS, output / INPUTS)
         sync(output)
         manifest.write(output)
-        shutil.rmtree(self.plan.folder)
 
 
 def worker_memory(settings: Run, workers: int) -> int:

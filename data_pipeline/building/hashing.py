@@ -5,7 +5,9 @@ dropped wrongly is below 10^-20. Near duplicates: MinHash over runs of five char
 signature cut into bands (Leskovec et al., Mining of Massive Datasets, chapter 3).
 """
 
+import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import xxhash
@@ -13,6 +15,7 @@ import xxhash
 from data_pipeline.building.records import KINDS, sort_by_hash
 
 SHINGLE = 5  # characters
+RECALL = 0.9  # of pairs at the threshold
 SEED = 42
 
 
@@ -66,15 +69,28 @@ def shingles(document: str) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def banding(threshold: float, permutations: int) -> tuple[int, int]:
-    """(bands, rows) whose chance of a wrong answer, integrated over all similarities, is least.
+    """(bands, rows) that find at least 90% of the pairs at the threshold, and least below it.
 
-    A pair of Jaccard similarity s shares a band with probability 1 - (1 - s^rows)^bands.
+    For every number of rows as few bands as reach that; of these shapes the one that finds the
+    smallest share of pairs below the threshold, integrated over their similarities.
     """
+    below = np.linspace(0, threshold, 1001)
+    shapes = []
+    for rows in range(1, permutations + 1):
+        bands = max(1, math.ceil(math.log(1 - RECALL) / math.log1p(-(threshold**rows))))
+        if bands * rows <= permutations:
+            shapes.append((bands, rows))
+    return min(shapes, key=lambda shape: float(found_share(below, *shape).mean()))
 
-    def wrong(bands: int, rows: int) -> float:
-        s = np.linspace(0, 1, 1001)
-        found = 1 - (1 - s**rows) ** bands
-        return float(np.where(s < threshold, found, 1 - found).mean())
 
-    shapes = [(permutations // rows, rows) for rows in range(1, permutations + 1)]
-    return min(shapes, key=lambda shape: wrong(*shape))
+def found_share(similarity: np.ndarray | float, bands: int, rows: int) -> np.ndarray | float:
+    """Chance that two documents of a Jaccard similarity s share a band: 1 - (1 - s^rows)^bands."""
+    return 1 - (1 - similarity**rows) ** bands
+
+
+def describe_banding(threshold: float, permutations: int) -> dict[str, Any]:
+    """For the manifest: bands, rows, and the share found of pairs of several similarities."""
+    bands, rows = banding(threshold, permutations)
+    similarities = sorted({0.5, 0.6, 0.7, 0.8, 0.9, threshold})
+    shares = {f"{s:g}": round(float(found_share(s, bands, rows)), 4) for s in similarities}
+    return {"bands": bands, "rows": rows, "found_share_by_similarity": shares}

@@ -18,7 +18,7 @@ def make_manifest(
     read: list[dict[str, Any]],
     written: list[dict[str, Any]],
 ) -> Manifest:
-    """The manifest of the results of the steps `read` and `write`.
+    """The manifest of the results of the steps `unpack` and `read`, and of `write`.
 
     UserError when no sample is left, or when too many tokens are [UNK].
     """
@@ -50,7 +50,17 @@ def make_manifest(
         settings=settings,
         counters={name: counters[name] for name in sorted(counters)},
         versions=versions,
+        skipped=_skipped(read),
     )
+
+
+def _skipped(read: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was skipped, once for each file and kind."""
+    counts: Counter = Counter()
+    for result in read:
+        for item in result["skipped"]:
+            counts[item["file"], item["what"]] += item["count"]
+    return [{"file": file, "what": what, "count": n} for (file, what), n in counts.items()]
 
 
 def _check_unknown(limit: float, share: float, written: list[dict[str, Any]]) -> None:
@@ -68,5 +78,11 @@ def _check_unknown(limit: float, share: float, written: list[dict[str, Any]]) ->
 
 
 def _reasons(counters: Counter) -> str:
-    names = ("lines_blank", "sentences_too_short", "sentences_not_chinese", "records_bad")
+    names = (
+        "lines_blank",
+        "sentences_too_short",
+        "sentences_not_chinese",
+        "documents_not_chinese",
+        "records_bad",
+    )
     return ", ".join(f"{name} {counters[name]:,}" for name in names if counters[name]) or "no text"

@@ -1,6 +1,7 @@
-"""The plan of a build, kept in its working directory: what is read, in which pieces.
+"""The plan of a build, in its working directory: what is read, in which pieces.
 
-    OUTPUT/.build/plan.json           recipe, settings, number of pieces
+    OUTPUT/.build/plan.json           recipe, settings, versions
+    OUTPUT/.build/pieces.json         input bytes of each piece, once large inputs are unpacked
     OUTPUT/.build/inputs.jsonl.zst    the inputs, one a line
     OUTPUT/.build/ID/plan/00000.json  what piece 0 is made of: all that a worker reads of the inputs
     OUTPUT/.build/ID/STEP/            what the tasks of a step made
@@ -16,7 +17,7 @@ import json
 import platform
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,18 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_atomically, write_json
 from data_pipeline.base.functions import function_digest
 from data_pipeline.base.recipes import check
+from data_pipeline.building.hashing import describe_banding
 from data_pipeline.recipe import BuildRecipe
-from data_pipeline.sources.inputs import find_inputs, make_pieces
+from data_pipeline.sources.inputs import find_inputs, make_parts, make_pieces
 from data_pipeline.sources.parts import Input, Part
+from data_pipeline.sources.remote import is_remote
 from data_pipeline.text import vocab
 
 FOLDER = ".build"
 FILE = "plan.json"
+PIECES = "pieces.json"
 INPUTS = "inputs.jsonl.zst"
+LARGE = 1.5  # pieces: what is larger and cannot be cut is unpacked
 LIBRARIES = ("jieba", "rjieba", "rensa", "tokenizers", "xxhash", "h5py", "numpy")
 
 
@@ -45,9 +50,18 @@ class Plan:
 
     recipe: BuildRecipe
     id: str
-    pieces: int
-    bytes: int
-    """Input of the whole build."""
+    piece_bytes: list[int] = field(default_factory=list)
+    """Input that each piece covers; empty until large inputs are unpacked."""
+
+    @property
+    def pieces(self) -> int:
+        """How many there are."""
+        return len(self.piece_bytes)
+
+    @property
+    def bytes(self) -> int:
+        """Input of the whole build."""
+        return sum(self.piece_bytes)
 
     @property
     def folder(self) -> Path:
@@ -63,80 +77,118 @@ class Plan:
         """Where a step writes what it makes of piece or partition `number`."""
         return self.folder / self.id / step / f"{number:05d}{suffix}"
 
+    def chunk_file(self, number: int, chunk: int) -> Path:
+        """Where chunk `chunk` of the unpacked input `number` is."""
+        return self.folder / self.id / "chunks" / f"{number:05d}-{chunk:05d}.zst"
+
     def parts_of(self, piece: int) -> list[tuple[Input, Part]]:
         """What a piece is made of, in order."""
-        values = _read_json(self.file("plan", piece, ".json"))
-        return [(Input(**entry), Part(**part)) for entry, part in values]
+        return _read_parts(self.file("plan", piece, ".json"))
+
+    def to_unpack(self, number: int) -> tuple[Input, Part]:
+        """The input `number` of those that are unpacked."""
+        return _read_parts(self.file("unpack", number, ".input"))[0]
 
 
 @dataclass(frozen=True)
 class InputPlan:
-    """What the build itself knows besides: the inputs and how they are cut."""
+    """What the build itself knows besides: the inputs and their parts."""
 
     recipe: BuildRecipe
     inputs: list[Input]
-    pieces: list[list[Part]]
-
-    @cached_property
-    def piece_bytes(self) -> list[int]:
-        """Input that each piece covers."""
-        return [sum(part.bytes for part in parts) for parts in self.pieces]
+    parts: list[Part]
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What decides the shards: the recipe, the vocabulary in its file if it names one, the
         user's own functions, and which files with which sizes and times (as a digest)."""
         lines = input_lines(self.inputs)
-        digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
         size = sum(entry.bytes for entry in self.inputs)
         content = self.recipe.content()
         content["inputs"] = {"count": len(lines), "bytes": size, "sha256": digest}
+        tasks = find_inputs(self.recipe.decontaminate) if self.recipe.decontaminate else []
+        content["task_inputs"] = input_lines(tasks)
         names = [*self.recipe.clean.rules, *(entry.format for entry in self.inputs)]
         content["functions"] = {name: function_digest(name) for name in names if ":" in name}
+        if self.recipe.dedup.near:
+            dedup = self.recipe.dedup
+            banding = describe_banding(dedup.near_threshold, dedup.near_permutations)
+            content["dedup"]["near_banding"] = banding
         if self.recipe.vocab.file is not None:
             tokens = vocab.read(self.recipe.vocab.file)
             content["vocab"]["sha256"] = vocab.sha256(tokens)
         return json.loads(json.dumps(content))  # tuples become lists, as in what was stored
 
+    @cached_property
+    def to_unpack(self) -> list[Part]:
+        """Large parts that cannot be cut where they lie."""
+        limit = LARGE * self.recipe.piece_mb * 1e6
+        return [part for part in self.parts if part.unit == "file" and part.bytes > limit]
+
     def write(self, build_id: str) -> Plan:
-        """Write the plan into the working directory, if it is not there yet."""
-        plan = Plan(self.recipe, build_id, len(self.pieces), sum(self.piece_bytes))
-        if (plan.folder / FILE).exists():
-            return plan
-        for piece, parts in enumerate(self.pieces):
-            entries = [self._absolute(self.inputs[part.input]) for part in parts]
-            write_json(
-                plan.file("plan", piece, ".json"),
-                [
-                    [dataclasses.asdict(entry), dataclasses.asdict(part)]
-                    for entry, part in zip(entries, parts, strict=True)
-                ],
-            )
-        write_inputs(plan.folder / INPUTS, self.inputs)
+        """Write the plan into the working directory; of one that is there only the recipe, whose
+        section `run` may have changed."""
+        plan = Plan(self.recipe, build_id)
+        if not (plan.folder / FILE).exists():
+            for number, part in enumerate(self.to_unpack):
+                self._write_parts(plan.file("unpack", number, ".input"), [part])
+            write_inputs(plan.folder / INPUTS, self.inputs)
         values = {
             "id": build_id,
             "recipe": self.recipe.model_dump(mode="json"),
             "settings": self.settings,
             "versions": versions(),
-            "pieces": plan.pieces,
-            "bytes": plan.bytes,
         }
         write_json(plan.folder / FILE, values)
         return plan
 
-    @staticmethod
-    def _absolute(entry: Input) -> Input:
-        """A worker may run in any directory."""
-        if entry.format == "packaged":
-            return entry
-        return dataclasses.replace(entry, path=str(Path(entry.path).absolute()))
+    def write_pieces(self, plan: Plan, unpacked: list[dict[str, Any]]) -> Plan:
+        """The plan with its pieces, written if they are not yet. unpacked: results of that step."""
+        path = plan.folder / PIECES
+        if path.exists():
+            return dataclasses.replace(plan, piece_bytes=_read_json(path))
+        chunks = {
+            part.input: result["chunks"]
+            for part, result in zip(self.to_unpack, unpacked, strict=True)
+        }
+        parts = [new for part in self.parts for new in _chunk_parts(part, chunks)]
+        pieces = make_pieces(parts, int(self.recipe.piece_mb * 1e6))
+        for piece, its_parts in enumerate(pieces):
+            self._write_parts(plan.file("plan", piece, ".json"), its_parts)
+        sizes = [sum(part.bytes for part in its_parts) for its_parts in pieces]
+        write_json(path, sizes)
+        return dataclasses.replace(plan, piece_bytes=sizes)
+
+    def _write_parts(self, path: Path, parts: list[Part]) -> None:
+        entries = [_absolute(self.inputs[part.input]) for part in parts]
+        values = [
+            [dataclasses.asdict(entry), dataclasses.asdict(part)]
+            for entry, part in zip(entries, parts, strict=True)
+        ]
+        write_atomically(path, json.dumps(values))
+
+
+def _chunk_parts(part: Part, chunks: dict[int, list[int]]) -> list[Part]:
+    """A part, or the chunks that it was unpacked to."""
+    if part.unit != "file" or part.input not in chunks:
+        return [part]
+    sizes = chunks[part.input]
+    return [Part(part.input, "chunk", i, i + 1, size) for i, size in enumerate(sizes)]
+
+
+def _absolute(entry: Input) -> Input:
+    """A worker may run in any directory."""
+    if entry.format == "packaged" or is_remote(entry.path):
+        return entry
+    return dataclasses.replace(entry, path=str(Path(entry.path).absolute()))
 
 
 def plan_inputs(recipe: BuildRecipe) -> InputPlan:
-    """Find the inputs and cut them into pieces."""
+    """Find the inputs and cut them into parts."""
     inputs = find_inputs(recipe.sources, recipe.output_dir)
-    pieces = make_pieces(inputs, recipe.sources, int(recipe.piece_mb * 1e6))
-    return InputPlan(recipe, inputs, pieces)
+    parts = make_parts(inputs, recipe.sources, int(recipe.piece_mb * 1e6))
+    return InputPlan(recipe, inputs, list(parts))
 
 
 def new_id() -> str:
@@ -194,8 +246,13 @@ def stored_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def load_plan(folder: Path) -> Plan:
-    """The plan in a working directory, its paths absolute: a worker may run anywhere."""
-    return _load(folder, modification_time(folder / FILE))
+    """The plan in a working directory, its output directory absolute."""
+    pieces = folder / PIECES
+    return _load(
+        folder.resolve(),
+        modification_time(folder / FILE),
+        modification_time(pieces) if pieces.exists() else None,
+    )
 
 
 def modification_time(path: Path) -> int:
@@ -204,11 +261,15 @@ def modification_time(path: Path) -> int:
 
 
 @lru_cache(maxsize=2)
-def _load(folder: Path, _: int) -> Plan:
+def _load(folder: Path, _: int, pieces_time: int | None) -> Plan:
     values = _read_json(folder / FILE)
     recipe = check(BuildRecipe, values["recipe"], str(folder / FILE))
     recipe = recipe.model_copy(update={"output_dir": folder.parent})
-    return Plan(recipe, values["id"], values["pieces"], values["bytes"])
+    return Plan(recipe, values["id"], [] if pieces_time is None else _read_json(folder / PIECES))
+
+
+def _read_parts(path: Path) -> list[tuple[Input, Part]]:
+    return [(Input(**entry), Part(**part)) for entry, part in _read_json(path)]
 
 
 def _read_json(path: Path) -> Any:

@@ -1,19 +1,17 @@
 """The first step of a build: one piece of the sources to cleaned text, hashes and counts."""
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
-from data_pipeline.building import hashing, records, spill
+from data_pipeline.building import decontamination, hashing, records, spill
+from data_pipeline.building.documents import documents_of
+from data_pipeline.building.excluded import reporter
 from data_pipeline.building.plan import Plan
 from data_pipeline.building.vocabulary import Tally, is_sampled
 from data_pipeline.recipe import Dedup
-from data_pipeline.sources import streams
-from data_pipeline.sources.inputs import read_documents
 from data_pipeline.text.clean import COUNTERS as CLEAN_COUNTERS
 from data_pipeline.text.clean import clean
 
@@ -27,15 +25,20 @@ def read(plan: Plan, piece: int) -> dict[str, Any]:
     removes duplicates, and .counts.json when the vocabulary is trained on this piece.
     """
     counters: Counter = Counter(dict.fromkeys(COUNTERS, 0))
-    damaged: list[str] = []
+    skipped: list[dict[str, Any]] = []
     hashes = Hashes(plan.recipe.dedup)
     tally = Tally(plan.recipe.vocab.lower_case) if is_sampled(plan, piece) else None
-    cleaned = (
-        clean(text, plan.recipe.clean, counters)
-        for text in _documents(plan, piece, counters, damaged)
-    )
-    with spill.writer(plan.file("read", piece, ".txt.zst")) as write:
-        for block in spill.blocks(cleaned):
+    task_texts = decontamination.load(plan)
+    texts = documents_of(plan, plan.parts_of(piece), counters, skipped)
+    with (
+        reporter(plan, "read", piece) as report,
+        spill.writer(plan.file("read", piece, ".txt.zst")) as write,
+    ):
+        cleaned = (clean(text, plan.recipe.clean, counters, report) for text in texts)
+        for cleaned_block in spill.blocks(cleaned):
+            block = cleaned_block
+            if task_texts is not None:
+                block = [d for d in task_texts.remove(block, counters, report) if d]
             write(block)
             hashes.add(block)
             if tally is not None:
@@ -46,27 +49,11 @@ def read(plan: Plan, piece: int) -> dict[str, Any]:
     counters["documents_without_sentence"] = counters["documents_in"] - hashes.documents
     return {
         "counters": dict(counters),
+        "documents": hashes.documents,
         "sentences": hashes.sentences,
         "near_records": sum(map(len, hashes.parts["near"])),
-        "damaged": damaged,
+        "skipped": skipped,
     }
-
-
-def _documents(plan: Plan, piece: int, counters: Counter, damaged: list[str]) -> Iterator[str]:
-    for entry, part in plan.parts_of(piece):
-        source = plan.recipe.sources[entry.source]
-        try:
-            for text in read_documents(entry, part, source, counters):
-                counters["documents_in"] += 1
-                yield text
-        except streams.Damaged as error:
-            if plan.recipe.run.damaged_files == "stop":
-                raise UserError(
-                    f"{entry.path}: damaged: {error}. Repair it, or use what is readable of such "
-                    "files with --run.damaged_files skip; what is finished is saved"
-                ) from error
-            counters["files_damaged"] += 1
-            damaged.append(entry.path)
 
 
 class Hashes:
@@ -83,6 +70,8 @@ class Hashes:
         if self._settings.exact:
             flat = [sentence for document in block for sentence in document]
             exact = hashing.exact_records(flat, np.repeat(np.arange(len(block)), sizes))
+            long = np.fromiter(map(len, flat), np.int64) >= self._settings.exact_min_chars
+            exact = exact[long[exact["sentence"]]]
             exact["sentence"] += self.sentences
             exact["document"] += self.documents
             self.parts["exact"].append(exact)

@@ -2,6 +2,8 @@
 between documents. A block is a list of documents, a document a list of sentences."""
 
 import contextlib
+import io
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -57,3 +59,20 @@ def read(path: Path) -> Iterator[list[Document]]:
 
 def _parsed(text: bytes) -> list[Document]:
     return [document.split("\n") for document in text.decode().split("\n\n")]
+
+
+@contextlib.contextmanager
+def text_writer(path: Path) -> Iterator[Callable[[str], None]]:
+    """A function that appends the raw text of a document, which `read_texts` gives back."""
+    with (
+        whole_file(path) as temporary,
+        temporary.open("wb") as file,
+        zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as out,
+    ):
+        yield lambda text: out.write(json.dumps(text).encode() + b"\n")
+
+
+def read_texts(path: Path) -> Iterator[str]:
+    """The documents of a file of `text_writer`."""
+    with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
+        yield from map(json.loads, io.TextIOWrapper(stream, encoding="ascii"))

@@ -1,5 +1,6 @@
 """The work of a build, cut into tasks that any process can do, in any order within a step.
 
+    unpack       large input that cannot be cut -> chunks
     read         piece -> cleaned sentences, their hashes, counts of characters and words
     near         partition of the documents' MinHash bands -> documents to drop
     near_drops   range of pieces -> what the partitions drop, one list a piece
@@ -15,7 +16,7 @@ import errno
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
-from data_pipeline.building import dedup, reading, writing
+from data_pipeline.building import dedup, reading, unpacking, writing
 from data_pipeline.building.errors import CONTINUE, CanContinue
 from data_pipeline.building.plan import Plan, load_plan, versions
 from data_pipeline.building.records import KINDS
@@ -59,9 +60,19 @@ def execute(task: Task) -> dict[str, Any]:
     if result is None:
         result = _with_retries(plan, task)
         write_json(path, result)
-    if task.step == "write":
-        plan.file("read", task.number, ".txt.zst").unlink(missing_ok=True)
+    for path in _no_longer_needed(plan, task):
+        path.unlink(missing_ok=True)
     return result
+
+
+def _no_longer_needed(plan: Plan, task: Task) -> Iterator[Path]:
+    """What the files of a finished task were made from."""
+    if task.step == "write":
+        yield plan.file("read", task.number, ".txt.zst")
+    if task.step == "read":
+        for _, part in plan.parts_of(task.number):
+            if part.unit == "chunk":
+                yield plan.chunk_file(part.input, part.start)
 
 
 def finished(path: Path) -> dict[str, Any] | None:
@@ -90,7 +101,7 @@ def _plan_of(task: Task) -> Plan:
     try:
         plan = load_plan(task.folder)
     except FileNotFoundError:
-        raise UserError(f"{task.folder} is gone: the build was removed") from None
+        raise UserError(f"{task.folder} does not exist any more: the build was removed") from None
     if plan.id != task.build_id:
         raise UserError(f"{task.folder}: this task belongs to an earlier build")
     return plan
@@ -134,6 +145,7 @@ def _regroup(plan: Plan, step: str, number: int, count: int) -> dict[str, Any]:
 
 
 STEPS: dict[str, Callable[[Plan, int, int], dict[str, Any]]] = {
+    "unpack": lambda plan, number, _: unpacking.unpack(plan, number),
     "read": lambda plan, number, _: reading.read(plan, number),
     "near": lambda plan, number, count: _find_duplicates(plan, "near", number, count),
     "near_drops": lambda plan, number, count: _regroup(plan, "near", number, count),

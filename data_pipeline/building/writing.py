@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.building import spill
+from data_pipeline.building.excluded import Report, reporter
+from data_pipeline.building.holdout import held_out
 from data_pipeline.building.plan import Plan, modification_time
 from data_pipeline.recipe import BuildRecipe
 from data_pipeline.shards import format as shards
@@ -21,6 +23,7 @@ MAX_UNKNOWN = 100  # characters named in the result of a piece
 COUNTERS = (
     "documents_near_duplicate",
     "documents_out",
+    "documents_held_out",
     "sentences_in_near_duplicates",
     "sentences_exact_duplicate",
     "sentences_out",
@@ -28,28 +31,51 @@ COUNTERS = (
 
 
 def write(plan: Plan, piece: int) -> dict[str, Any]:
-    """Encode one piece without its duplicates, and write its shard if anything is left."""
+    """Encode one piece without its duplicates, and write its shard if anything is left.
+
+    `holdout` in the result is the same for the documents that are held out.
+    """
     recipe = plan.recipe
     vocab_file = plan.vocab_file
     encoder = _encoder(vocab_file, modification_time(vocab_file), recipe.vocab.lower_case)
     cut = _segmenter(recipe.words.segmenter, recipe.words.hmm)
     counters: Counter = Counter(dict.fromkeys(COUNTERS, 0))
-    unknown: Counter = Counter()
-    parts = []
-    for block in _without_duplicates(plan, piece, counters):
-        parts.append(encode_block(block, encoder, cut, recipe, unknown))
-    samples = Ragged.join(parts)
-    info = None
-    if len(samples):
-        path = plan.folder / plan.id / "write" / shards.shard_name(piece)
-        info = asdict(shards.write_shard(path, samples, len(encoder.tokens)))
-    return {
-        "counters": dict(counters),
-        "shard": info,
-        "histogram": np.bincount(samples.lengths, minlength=recipe.max_length + 1).tolist(),
-        "unknown": sum(unknown.values()),
-        "unknown_characters": dict(unknown.most_common(MAX_UNKNOWN)),
-    }
+    train, holdout = ShardParts(plan, piece, "write"), ShardParts(plan, piece, "holdout")
+    with reporter(plan, "write", piece) as report:
+        for block, held in _without_duplicates(plan, piece, counters, report):
+            for parts, is_held in ((train, False), (holdout, True)):
+                documents = [d for d, h in zip(block, held, strict=True) if h == is_held]
+                if documents:
+                    parts.add(encode_block(documents, encoder, cut, recipe, parts.unknown))
+    vocab_size = len(encoder.tokens)
+    return {**train.save(vocab_size), "counters": counters, "holdout": holdout.save(vocab_size)}
+
+
+class ShardParts:
+    """Collects the samples of one shard."""
+
+    def __init__(self, plan: Plan, piece: int, folder: str):
+        self._path = plan.folder / plan.id / folder / shards.shard_name(piece)
+        self._max_length = plan.recipe.max_length
+        self._parts: list[Ragged] = []
+        self.unknown: Counter = Counter()
+
+    def add(self, samples: Ragged) -> None:
+        """The samples of the next block."""
+        self._parts.append(samples)
+
+    def save(self, vocab_size: int) -> dict[str, Any]:
+        """Write the shard, unless there is no sample; what the manifest needs of it."""
+        samples = Ragged.join(self._parts)
+        info = None
+        if len(samples):
+            info = asdict(shards.write_shard(self._path, samples, vocab_size))
+        return {
+            "shard": info,
+            "histogram": np.bincount(samples.lengths, minlength=self._max_length + 1).tolist(),
+            "unknown": sum(self.unknown.values()),
+            "unknown_characters": dict(self.unknown.most_common(MAX_UNKNOWN)),
+        }
 
 
 def encode_block(
@@ -77,8 +103,9 @@ def encode_block(
 
 
 def _without_duplicates(
-    plan: Plan, piece: int, counters: Counter
-) -> Iterator[list[spill.Document]]:
+    plan: Plan, piece: int, counters: Counter, report: Report
+) -> Iterator[tuple[list[spill.Document], list[bool]]]:
+    """(documents that stay, whether each is held out) of one block after another."""
     near = dropped(plan, "near", piece)
     exact = dropped(plan, "exact", piece)
     document_number = sentence_number = 0
@@ -86,24 +113,36 @@ def _without_duplicates(
         sizes = [len(document) for document in block]
         near_duplicate = _flags(near, document_number, len(block))
         exact_duplicate = _flags(exact, sentence_number, sum(sizes))
-        kept = []
+        held = held_out(plan, piece, document_number, len(block)).tolist()
+        kept: list[spill.Document] = []
+        kept_held: list[bool] = []
         start = 0
-        for document, size, is_duplicate in zip(block, sizes, near_duplicate, strict=True):
+        for document, size, is_duplicate, is_held in zip(
+            block, sizes, near_duplicate, held, strict=True
+        ):
             if is_duplicate:
                 counters["documents_near_duplicate"] += 1
                 counters["sentences_in_near_duplicates"] += size
+                report("near_duplicate", "\n".join(document))
             else:
                 flags = exact_duplicate[start : start + size]
-                left = [s for s, flag in zip(document, flags, strict=True) if not flag]
+                left = []
+                for sentence, is_repeated in zip(document, flags, strict=True):
+                    if is_repeated:
+                        report("exact_duplicate", sentence)
+                    else:
+                        left.append(sentence)
                 counters["sentences_exact_duplicate"] += size - len(left)
                 counters["sentences_out"] += len(left)
                 if left:
                     kept.append(left)
+                    kept_held.append(is_held)
             start += size
         counters["documents_out"] += len(kept)
+        counters["documents_held_out"] += sum(kept_held)
         document_number += len(block)
         sentence_number += len(exact_duplicate)
-        yield kept
+        yield kept, kept_held
 
 
 def dropped(plan: Plan, step: str, piece: int) -> np.ndarray:

@@ -8,6 +8,8 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.functions import load_function
 from data_pipeline.sources import packaged, streams
+from data_pipeline.sources.archives import Archive
+from data_pipeline.sources.delimited import Delimited
 from data_pipeline.sources.lines import JsonLines, Text
 from data_pipeline.sources.parquet import Parquet
 from data_pipeline.sources.parts import Format, Input, Part, ReadSettings, whole_file_part
@@ -61,7 +63,14 @@ class OwnReader(Format):
             yield document
 
 
-FORMATS: dict[str, Format] = {"txt": Text(), "jsonl": JsonLines(), "parquet": Parquet()}
+FORMATS: dict[str, Format] = {
+    "txt": Text(),
+    "jsonl": JsonLines(),
+    "parquet": Parquet(),
+    "csv": Delimited(".csv", ","),
+    "tsv": Delimited(".tsv", "\t"),
+    "archive": Archive(lambda path: FORMATS.get(format_of(path) or "")),
+}
 PACKAGED = Packaged()
 SUFFIXES = {suffix: name for name, entry in FORMATS.items() for suffix in entry.suffixes}
 

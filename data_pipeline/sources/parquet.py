@@ -56,6 +56,7 @@ class Parquet(Format):
             fields = list(settings.fields)
             for batch in file.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=fields):
                 for row in batch.to_pylist():
+                    counters["records_in"] += 1
                     yield from record_documents([row[field] for field in fields], counters)
 
 
@@ -74,7 +75,7 @@ def open_parquet(path: Path):
             file.seek(0)
         try:
             yield stack.enter_context(ParquetFile(file))
-        except (PermissionError, FileNotFoundError):
-            raise
         except (pyarrow.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the system; what pyarrow finds wrong in the data has no number
             raise streams.Damaged(f"not a whole parquet file: {error}") from error

@@ -6,20 +6,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from data_pipeline.base.recipes import Recipe
 
-Unit = Literal["byte", "row group", "document", "file"]
+Unit = Literal["byte", "row group", "document", "file", "chunk"]
 
 
 class ReadSettings(Recipe):
     """How the documents of an input are told apart."""
 
     fields: tuple[str, ...] = ("text",)
-    """jsonl and parquet: the fields that hold text; several make one document together."""
+    """jsonl, parquet, csv, tsv: the fields that hold text; several make one document together."""
     documents: Literal["blank_line", "line", "file"] = "blank_line"
     """txt: what ends a document. `blank_line` is the layout of CLUECorpus2020."""
     encoding: str = "auto"
-    """`auto` tells UTF-8 (with or without BOM), UTF-16 with BOM and GB18030 apart, by file."""
+    """`auto` tells UTF-8, GB18030, UTF-16 and UTF-32 apart, by file; or a name that Python has."""
+    max_bad_share: float = Field(0.05, ge=0, le=1)
+    """A file with a larger share of undecodable characters, or of records without text, is handled
+    as a damaged one (`run.damaged_files`): it has another encoding, format or field."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,8 @@ class Input:
     """A name in the table of formats, or `package.module:function`."""
     encoding: str
     bytes: int
+    text_bytes: int
+    """`bytes`, or more when the file is compressed: known or estimated."""
     modified_ns: int
 
 
@@ -68,11 +75,11 @@ class Format(ABC):
     ) -> Iterator[str]:
         """The documents of a part: lines joined by line ends, bad bytes as lone surrogates.
 
-        `counters["records_bad"]` counts records that hold no text. streams.Damaged when the file
-        breaks off; OSError when it cannot be opened.
+        `counters` counts records_in, and of them records_bad, which hold no text. streams.Damaged
+        when the file breaks off; OSError when it cannot be read.
         """
 
 
 def whole_file_part(number: int, entry: Input) -> Part:
-    """The one part of an input that cannot be cut."""
-    return Part(number, "file", 0, 1, entry.bytes)
+    """The one part of an input that cannot be cut; `bytes` are those of the decompressed text."""
+    return Part(number, "file", 0, 1, entry.text_bytes)

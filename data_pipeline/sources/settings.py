@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from data_pipeline.base.functions import FUNCTION_NAME
 from data_pipeline.base.recipes import wrong_together
@@ -22,16 +22,24 @@ class Source(ReadSettings):
     """One place where text comes from: `path` or `packaged`."""
 
     path: str | None = None
-    """A file, a folder (searched with all its folders) or a glob such as `clue/**/*.txt`."""
+    """A file, a folder (searched with all its folders) or a glob such as `clue/**/*.txt`; or a URL
+    that fsspec reads, such as `s3://bucket/clue/*.txt`, `oss://` or `hdfs://`."""
     packaged: Literal[NAMES] | None = None
     """A corpus that an installed package carries (pip extra `demo`)."""
     format: Annotated[str, AfterValidator(_checked_format)] = "auto"
-    """`auto` goes by the file's name: .txt, .jsonl, .json, .parquet, each also with .gz or .zst.
-    A reader of your own is named as `package.module:function`: it takes a path and gives the
-    documents of the file as text."""
+    """`auto` goes by the file's name: .txt, .jsonl, .json, .parquet, .csv, .tsv, each also with
+    .gz, .zst, .bz2 or .xz, and .zip and .tar with such files in them. A reader of your own is named
+    `package.module:function`: it takes a path and gives the documents of the file as text."""
 
     @model_validator(mode="after")
     def _one_place(self):
         if (self.path is None) == (self.packaged is None):
             raise wrong_together("give either path or packaged", "path", "packaged")
         return self
+
+
+class TaskSource(Source):
+    """Texts of one task that must not be in the shards: its dev and test files."""
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    """What the task is called in the counters, for example `tnews`."""

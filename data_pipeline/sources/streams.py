@@ -1,23 +1,26 @@
 """Bytes on disk to lines of text, in bounded memory: compression, encodings, byte ranges."""
 
-import codecs
+import bz2
 import contextlib
 import gzip
+import lzma
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from data_pipeline.base.errors import UserError
+from data_pipeline.sources.encodings import line_decoder
 
-COMPRESSED = (".gz", ".zst")
 BLOCK = 1 << 20
-LONGEST_LINE = 1 << 16  # characters; a longer line goes on as another one
+LONGEST_LINE = 1 << 16  # characters; a longer line is continued as another
 LONGEST_RECORD = 1 << 24  # characters of a line that must not be cut
 HEAD = 1 << 16
-LINE_END = re.compile(rb"\n")
-BLANK_LINE = re.compile(rb"\n[ \t\r]{0,4}\n")
+# A lone \r ends a line too; one that is the last byte read may belong to a \r\n.
+LINE_END = re.compile(rb"\n|\r(?=[^\n])")
+BLANK_LINE = re.compile(rb"\n[ \t\r]{0,4}\n|\r[ \t]{0,4}\r(?=[^\n])")
+GZIP_LARGE = 1 << 30  # bytes of a .gz whose stored size (modulo 4 GiB) says nothing
+USUAL_RATIO = 4  # of text to its compressed size
 
 
 class Damaged(Exception):
@@ -35,13 +38,8 @@ def head(path: Path) -> bytes:
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A stream of the decompressed bytes. OSError when the file cannot be opened."""
     with Path(path).open("rb") as raw:
-        if path.suffix.lower() == ".gz":
-            with gzip.GzipFile(fileobj=raw) as stream:
-                yield stream
-        elif path.suffix.lower() == ".zst":
-            yield Zstandard(raw)
-        else:
-            yield raw
+        decompress = DECOMPRESSORS.get(path.suffix.lower())
+        yield decompress(raw) if decompress else raw
 
 
 class Zstandard:
@@ -77,10 +75,40 @@ class Zstandard:
         return b"".join(parts)
 
 
+DECOMPRESSORS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
+    ".zst": Zstandard,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
+COMPRESSED = tuple(DECOMPRESSORS)
+
+
+def decompressed_size(path: Path) -> int:
+    """Bytes of a file once it is decompressed: read from its head or end, or estimated."""
+    import zstandard
+
+    size = path.stat().st_size
+    suffix = path.suffix.lower()
+    if suffix not in (*COMPRESSED, ".zip", ".tgz"):
+        return size
+    with path.open("rb") as file:
+        if suffix == ".gz" and 4 < size < GZIP_LARGE:
+            file.seek(-4, 2)
+            return max(int.from_bytes(file.read(4), "little"), size)
+        if suffix == ".zst":
+            with contextlib.suppress(zstandard.ZstdError):
+                stored = zstandard.frame_content_size(file.read(32))
+                if stored > 0:
+                    return max(stored, size)
+    return USUAL_RATIO * size
+
+
 def blocks(stream, size: int = BLOCK, limit: int | None = None) -> Iterator[bytes]:
     """Blocks of exactly `size` bytes but for the last, at most `limit` bytes in all.
 
-    Damaged, after all that could be read, when the compression breaks off.
+    Damaged, after all that could be read, when the data cannot be decompressed. An I/O error of
+    the system stays an OSError: the file may be whole.
     """
     import zstandard
 
@@ -91,7 +119,9 @@ def blocks(stream, size: int = BLOCK, limit: int | None = None) -> Iterator[byte
         while wanted:
             try:
                 data = stream.read(min(wanted, HEAD))  # a failure loses what it had read
-            except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError, OSError) as error:
+            except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # of the system; a decompressor's own OSError has no number
                 failure = error
                 break
             if not data:
@@ -116,10 +146,10 @@ def lines(
 ) -> Iterator[str]:
     """Lines of a byte range of a plain file, or of the whole of a file, decompressed.
 
-    Without their line ends. Bytes that are no text come as lone surrogates U+DC80 to U+DCFF. A
+    Without their line ends (\\n, \\r\\n or \\r). Bytes that are no text come as lone surrogates. A
     line of more than `longest` characters comes in parts, cut after a 。 where there is one.
     """
-    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+    decoder = line_decoder(encoding)
     start, stop = byte_range or (0, None)
     rest = ""
     with opened(path) as stream:
@@ -132,20 +162,30 @@ def lines(
             if len(rest) > longest:
                 *complete, rest = _bounded(rest, longest)
                 yield from complete
-        rest += decoder.decode(b"", final=True)
-    yield from _bounded(rest, longest)
+        rest += decoder.decode(b"", final=True)  # a \r at the end is a line end after all
+    for line in rest.split("\n"):
+        yield from _bounded(line, longest)
+
+
+def text_blocks(path: Path, encoding: str) -> Iterator[str]:
+    """The text of a file, decompressed and decoded, in blocks."""
+    decoder = line_decoder(encoding)
+    with opened(path) as stream:
+        for block in blocks(stream):
+            yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)
 
 
 def _bounded(line: str, longest: int) -> Iterator[str]:
     if len(line) <= longest:
-        yield line.removesuffix("\r")
+        yield line
         return
     start = 0
     while len(line) - start > longest:
         end = line.rfind("。", start, start + longest) + 1 or start + longest
         yield line[start:end]
         start = end
-    yield line[start:].removesuffix("\r")
+    yield line[start:]
 
 
 def cuts(path: Path, size: int, piece: int, blank_line: bool) -> list[int]:
@@ -180,29 +220,3 @@ def _behind(file, boundary: re.Pattern, start: int, stop: int) -> int | None:
         tail = held[-8:]  # a boundary may lie across two blocks
         base, held = base + len(held) - len(tail), tail
     return None
-
-
-def encoding_of(head: bytes) -> str:
-    """utf-8-sig, utf-16, utf-8 or gb18030, from the first bytes of a file.
-
-    Without a byte order mark: UTF-8, unless a fifth of the bytes beyond ASCII are no UTF-8. (Of a
-    GB18030 text most are not; and nearly any bytes decode as GB18030, to nonsense.)
-    """
-    if head.startswith(codecs.BOM_UTF8):
-        return "utf-8-sig"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    # Not final: a character cut in two at the end of `head` is no fault.
-    text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head)
-    bad = sum("\udc80" <= char <= "\udcff" for char in text)
-    return "gb18030" if bad * 5 > sum(byte >= 0x80 for byte in head) else "utf-8"
-
-
-def check_encoding(encoding: str) -> None:
-    """UserError unless Python knows it."""
-    try:
-        codecs.getincrementaldecoder(encoding)
-    except LookupError:
-        raise UserError(
-            f"encoding: {encoding!r} is unknown; utf-8, gb18030 or utf-16, say, or auto"
-        ) from None

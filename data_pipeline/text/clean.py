@@ -1,46 +1,100 @@
 """Cleaning: a document to the sentences that stay, with a count of everything else."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.functions import load_function
+from data_pipeline.text.characters import count_han
 from data_pipeline.text.rules import (
     DOCUMENT_RULES,
     SENTENCE_RULES,
+    han_share_below,
     rejection,
     remove_undecodable,
 )
-from data_pipeline.text.sentences import split_long, split_sentences
+from data_pipeline.text.sentences import join_short, split_long, split_sentences
 from data_pipeline.text.settings import Clean
 
 COUNTERS = (
     "lines_in",
     "lines_blank",
-    "lines_without_sentence",
-    "lines_kept",
     "sentences_in",
     *(f"sentences_{name}" for name in SENTENCE_RULES),
+    "sentences_in_not_chinese_documents",
+    "documents_not_chinese",
     "bytes_undecodable",
+    "characters_in",
 )
 
 
-def clean(document: str, settings: Clean, counters: Counter) -> list[str]:
-    """The sentences of one document that stay; `counters` counts what was changed or left out."""
+def clean(
+    document: str,
+    settings: Clean,
+    counters: Counter,
+    report: Callable[[str, str], None] = lambda reason, text: None,
+) -> list[str]:
+    """The sentences of one document that stay; `counters` counts what was changed or left out.
+
+    `report` is given (reason, text) of every document and sentence that is left out.
+
+    characters_in, less characters_removed_RULE of every rule, less blanks and line ends, is what
+    stays.
+    """
+    counters["characters_in"] += len(document)
     document, count = remove_undecodable(document)
     counters["bytes_undecodable"] += count
+    for name, apply in _document_rules(settings):
+        before = len(document)
+        document, count = apply(document)
+        counters[f"changed_{name}"] += count
+        counters[f"characters_removed_{name}"] += before - len(document)
+    sentences = _sentences(document, settings, counters)
+    counters["sentences_in"] += len(sentences)
+    if han_share_below(sentences, settings.min_chinese_share):
+        counters["documents_not_chinese"] += 1
+        counters["sentences_in_not_chinese_documents"] += len(sentences)
+        counters["characters_removed_not_chinese_document"] += sum(map(len, sentences))
+        report("not_chinese_document", "\n".join(sentences))
+        return []
+    kept: list[str] = []
+    for sentence in sentences:
+        reason = rejection(sentence, settings)
+        if reason is None:
+            kept.append(sentence)
+        else:
+            counters[f"sentences_{reason}"] += 1
+            counters[f"characters_removed_{reason}"] += len(sentence)
+            report(reason, sentence)
+    return kept
+
+
+def _document_rules(settings: Clean) -> Iterator[tuple[str, Callable[[str], tuple[str, int]]]]:
+    """(name, rule) of the rules that are on, in their order."""
     for name, rule in DOCUMENT_RULES.items():
         if getattr(settings, name):
-            document, count = rule.apply(document)
-            counters[f"changed_{name}"] += count
+            yield name, rule.apply
     for name in settings.rules:
-        document, count = own_rule(name)(document)
-        counters[f"changed_{name}"] += count
-    kept: list[str] = []
-    for line in document.split("\n"):
-        kept += _clean_line(line.strip(), settings, counters)
-    return kept
+        yield name, own_rule(name)
+
+
+def _sentences(document: str, settings: Clean, counters: Counter) -> list[str]:
+    """The sentences of all lines. A line that is too short alone joins the sentence before it."""
+    sentences: list[str] = []
+    for line in map(str.strip, document.split("\n")):
+        counters["lines_in"] += 1
+        if not line:
+            counters["lines_blank"] += 1
+            continue
+        room = settings.max_chars - len(sentences[-1]) if sentences else 0
+        if len(line) < settings.min_chars and len(line) <= room and count_han(line):
+            sentences[-1] += line
+            continue
+        pieces = split_sentences(line) if settings.split else [line]
+        for sentence in join_short(pieces, settings.min_chars, settings.max_chars):
+            sentences += filter(None, map(str.strip, split_long(sentence, settings.max_chars)))
+    return sentences
 
 
 @lru_cache(maxsize=64)
@@ -59,21 +113,3 @@ def own_rule(name: str) -> Callable[[str], tuple[str, int]]:
                 )
 
     return rule
-
-
-def _clean_line(line: str, settings: Clean, counters: Counter) -> list[str]:
-    counters["lines_in"] += 1
-    if not line:
-        counters["lines_blank"] += 1
-        return []
-    kept = []
-    for sentence in split_sentences(line) if settings.split else [line]:
-        for part in filter(None, map(str.strip, split_long(sentence, settings.max_chars))):
-            counters["sentences_in"] += 1
-            reason = rejection(part, settings)
-            if reason is None:
-                kept.append(part)
-            else:
-                counters[f"sentences_{reason}"] += 1
-    counters["lines_kept" if kept else "lines_without_sentence"] += 1
-    return kept

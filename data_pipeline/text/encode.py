@@ -1,8 +1,8 @@
 """Text to WordPiece ids: those of PaddleNLP's BertTokenizer, at many times its speed.
 
-In Chinese text nearly every character is a token of its own, whatever stands beside it. So a table
+In Chinese text nearly every character is a token of its own, whatever its neighbours. So a table
 gives the id of every such code point at once (numpy), and only the runs between them (Latin,
-digits, kana) go through WordPiece, whose results are kept by run.
+digits, kana) go through WordPiece, whose results are cached by run.
 
 Reference: paddlenlp 2.8.1, transformers/bert/tokenizer.py and tokenizer_utils.py.
 """
@@ -182,9 +182,9 @@ class WordPieceEncoder:
         if len(self._runs) >= RUNS_KEPT:
             self._runs.clear()
         words = self._splitter.words(run)
-        found = tuple(chain.from_iterable(wordpiece(w, self._ids, self._unk) for w in words))
-        self._runs[run] = found
-        return found
+        ids = tuple(chain.from_iterable(wordpiece(w, self._ids, self._unk) for w in words))
+        self._runs[run] = ids
+        return ids
 
 
 def cleaned(text: str) -> str:
@@ -222,18 +222,18 @@ def wordpiece(word: str, ids: dict[str, int], unk: int) -> list[int]:
     while start < len(word):
         prefix = "##" if start else ""
         for end in range(len(word), start, -1):
-            found = ids.get(prefix + word[start:end])
-            if found is not None:
+            piece = ids.get(prefix + word[start:end])
+            if piece is not None:
                 break
         else:
             return [unk]
-        pieces.append(found)
+        pieces.append(piece)
         start = end
     return pieces
 
 
 def longest_first(a: int, b: int, room: int) -> tuple[int, int]:
-    """How much of two sequences of a and b tokens is kept in `room` tokens."""
+    """How much of two sequences of a and b tokens fits into `room` tokens."""
     if a + b <= room:
         return a, b
     small = room // 2

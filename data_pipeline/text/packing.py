@@ -15,21 +15,21 @@ def cuts(
     many whole sentences as fit. Only a sentence longer than `room` is cut, before a word if one
     begins within the room. Returns int64 offsets [0, ..., tokens].
     """
-    found = [0]
+    offsets = [0]
     held = position = 0
     for size, new in zip(sentences, starts_document, strict=True):
         if held and (new or held + size > room):
-            found.append(position)
+            offsets.append(position)
             held = 0
         end = position + size
         while end - position > room:
             position += _fitting(word_start[position + 1 : position + room + 1], room)
-            found.append(position)
+            offsets.append(position)
         held += end - position
         position = end
     if held:
-        found.append(position)
-    return np.array(found, np.int64)
+        offsets.append(position)
+    return np.array(offsets, np.int64)
 
 
 def _fitting(word_start: np.ndarray, room: int) -> int:

@@ -30,7 +30,11 @@ CONTROL = re.compile(
     "\ufff0-\ufffd\ufffe\uffff\ue000-\uf8ff\ud800-\udfff"
     "\U000e0000-\U000e0fff\U000f0000-\U0010ffff]"
 )
-SPECIAL_TOKEN = re.compile("|".join(map(re.escape, SPECIAL.values())))
+# With full-width brackets too: a later folding may make them plain ones.
+SPECIAL_TOKEN = re.compile(
+    "[\\[［](?:" + "|".join(token.strip("[]") for token in SPECIAL.values()) + ")[\\]］]"
+)
+MAX_PASSES = 4
 FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\u3000]")
 FOLDED = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 LINE_END = re.compile("\r\n|[\r\x85\u2028\u2029]")
@@ -42,7 +46,7 @@ class SentenceLimits(Protocol):
     """What the sentence rules need of the recipe."""
 
     min_chars: int
-    min_chinese_share: float
+    min_sentence_chinese_share: float
 
 
 class DocumentRule(NamedTuple):
@@ -88,7 +92,16 @@ def remove_control(text: str) -> tuple[str, int]:
 
 def remove_special_tokens(text: str) -> tuple[str, int]:
     """Remove a literal `[MASK]` and the like, which the tokenizer would take for the real one."""
-    return SPECIAL_TOKEN.subn("", text) if "[" in text else (text, 0)
+    changed = passes = 0
+    while "[" in text or "［" in text:
+        # Removing it from `[MA[MASK]SK]` makes another. A space cannot, so the number of passes
+        # over a text that is made of such nests stays bounded.
+        text, count = SPECIAL_TOKEN.subn("" if passes < MAX_PASSES else " ", text)
+        changed += count
+        passes += 1
+        if not count:
+            break
+    return text, changed
 
 
 def fold_width(text: str) -> tuple[str, int]:
@@ -120,8 +133,8 @@ def join_blanks(text: str) -> tuple[str, int]:
 DOCUMENT_RULES: dict[str, DocumentRule] = {
     "html": DocumentRule(remove_html, True),
     "control": DocumentRule(remove_control, True),
-    "special_tokens": DocumentRule(remove_special_tokens, True),
     "width": DocumentRule(fold_width, True),
+    "special_tokens": DocumentRule(remove_special_tokens, True),  # after width: ＭＡＳＫ is MASK
     "simplify": DocumentRule(simplify, False),
     "blanks": DocumentRule(join_blanks, True),
 }
@@ -133,10 +146,16 @@ def is_too_short(sentence: str, limits: SentenceLimits) -> bool:
 
 
 def is_not_chinese(sentence: str, limits: SentenceLimits) -> bool:
-    """A smaller share of Han characters than `min_chinese_share`, blanks not counted."""
-    share = limits.min_chinese_share
-    size = len(sentence) - sentence.count(" ")
-    return bool(share) and count_han(sentence) < share * size
+    """A smaller share of Han characters than `min_sentence_chinese_share`."""
+    return han_share_below([sentence], limits.min_sentence_chinese_share)
+
+
+def han_share_below(sentences: list[str], share: float) -> bool:
+    """Whether less than `share` of the characters are Han, blanks not counted."""
+    if not share:
+        return False
+    size = sum(len(sentence) - sentence.count(" ") for sentence in sentences)
+    return sum(map(count_han, sentences)) < share * size
 
 
 SENTENCE_RULES: dict[str, Callable[[str, SentenceLimits], bool]] = {

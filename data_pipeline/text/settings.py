@@ -20,9 +20,12 @@ class _CleanLimits(Recipe):
     max_chars: int = Field(512, ge=16)
     """Longer sentences are cut, at a comma where there is one. Nothing is lost."""
     min_chars: int = Field(4, ge=1)
-    """Shorter sentences are left out (blanks do not count)."""
+    """Shorter sentences join the one before or after them; a short line without a Han character is
+    left out (blanks do not count)."""
     min_chinese_share: float = Field(0.3, ge=0, le=1)
-    """Sentences with a smaller share of Han characters are left out."""
+    """Documents with a smaller share of Han characters are left out."""
+    min_sentence_chinese_share: float = Field(0.0, ge=0, le=1)
+    """Sentences with a smaller share of Han characters are left out of documents that stay."""
 
 
 Clean = create_model(

@@ -32,7 +32,7 @@ def read(path: Path | str) -> list[str]:
         raise UserError(f"{path}: no {', '.join(absent)}; is this a BERT vocab.txt?")
     twice = [token for token, count in Counter(tokens).items() if count > 1]
     if twice:
-        raise UserError(f"{path}: {twice[0]!r} stands there twice")
+        raise UserError(f"{path}: {twice[0]!r} occurs twice")
     return tokens
 
 
@@ -92,8 +92,8 @@ def train(characters: Counter, words: Counter, size: int, min_count: int) -> lis
 
 def _common(counts: Counter, min_count: int, most: int) -> list[str]:
     """Keys by falling count, ties by code point."""
-    kept = [key for key, count in counts.items() if count >= min_count]
-    return sorted(kept, key=lambda key: (-counts[key], key))[: max(most, 0)]
+    frequent = [key for key, count in counts.items() if count >= min_count]
+    return sorted(frequent, key=lambda key: (-counts[key], key))[: max(most, 0)]
 
 
 def _with_pieces(
@@ -101,7 +101,7 @@ def _with_pieces(
 ) -> list[str]:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    known = Counter({w: n for w, n in words.items() if alphabet.issuperset(w) and len(w) <= 32})
+    usable = Counter({w: n for w, n in words.items() if alphabet.issuperset(w) and len(w) <= 32})
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk"]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.WordPieceTrainer(
@@ -111,9 +111,9 @@ def _with_pieces(
         limit_alphabet=0,
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_repeated(known), trainer)
-    found = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    return [token for token, _ in found]
+    tokenizer.train_from_iterator(_repeated(usable), trainer)
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return [token for token, _ in tokens]
 
 
 def _repeated(words: Counter) -> Iterable[str]:

@@ -39,16 +39,16 @@ def segmenter(name: str, hmm: bool = True) -> Callable[[str], list[str]]:
 
 def boundaries(text: str, cut: Callable[[str], list[str]]) -> np.ndarray:
     """bool [len(text)]: true where a word begins. A line end is a word of its own."""
-    found = np.zeros(len(text), bool)
+    starts = np.zeros(len(text), bool)
     start = 0
     for part in capped(text):
         lengths = np.fromiter(map(len, cut(part)), np.int64)
         ends = np.cumsum(lengths)
         if len(ends) and ends[-1] != len(part):
             raise RuntimeError(f"the segmenter changed the text {part[:40]!r}...")
-        found[start + ends - lengths] = True
+        starts[start + ends - lengths] = True
         start += len(part)
-    return found
+    return starts
 
 
 def capped(text: str, longest: int = LONGEST_RUN) -> list[str]:

@@ -163,12 +163,28 @@ def test_minhash_estimates_jaccard(news):
         assert estimate == pytest.approx(jaccard(texts[0], texts[other]), abs=0.08)
 
 
-def test_banding_is_sharpest_near_the_threshold():
-    for threshold in (0.5, 0.7, 0.9):
-        bands, rows = hashing.banding(threshold, 128)
-        assert bands * rows <= 128
-        chance = [1 - (1 - s**rows) ** bands for s in (threshold - 0.2, threshold + 0.1)]
-        assert chance[0] < 0.25 and chance[1] > 0.75
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9])
+def test_banding_finds_nine_of_ten_pairs_at_the_threshold(threshold):
+    bands, rows = hashing.banding(threshold, 128)
+    assert bands * rows <= 128
+    assert hashing.found_share(threshold, bands, rows) >= 0.9
+    assert hashing.found_share(threshold - 0.3, bands, rows) < 0.2
+    shown = hashing.describe_banding(threshold, 128)
+    assert shown["found_share_by_similarity"][f"{threshold:g}"] >= 0.9
+
+
+def test_the_stated_share_is_the_measured_one(tmp_path):
+    """Pairs of Jaccard similarity 0.8 by construction: 90 shingles in common of 112."""
+    random = np.random.default_rng(0)
+    found, pairs = 0, 150
+    for number in range(pairs):
+        characters = [chr(0x4E00 + c) for c in random.choice(20_000, 116, replace=False)]
+        first, second = "".join(characters[:105]), "".join(characters[11:])
+        assert jaccard(first, second) == pytest.approx(0.8, abs=0.01)
+        path = tmp_path / f"{number}.near"
+        records.write_records(path, hashing.near_records([first, second], 0.8, 128))
+        found += len(dedup.later_occurrences([path], KINDS["near"], 0, 1))
+    assert found / pairs > 0.85
 
 
 def test_near_records_find_what_resembles(news, tmp_path):

@@ -112,3 +112,40 @@ def test_ctrl_c_says_how_to_go_on(corpus, recipe, recipe_file, workers):
     assert process.returncode == 130
     assert "run the same command again to continue" in errors and "Traceback" not in errors
     assert len(finished(folder, "read")) >= 2
+
+
+def children_of(process):
+    """The processes that a build has started, none when it has ended."""
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.ranks
+def test_ctrl_c_while_workers_start(corpus, recipe, recipe_file):
+    """They import for a while and do not listen yet; no trace may come from them."""
+    made = recipe(sources=[{"path": str(corpus)}] * 8, run={"workers": 2}, piece_mb=0.1)
+    process = start(recipe_file(made))
+    when(lambda: any("spawn_main" in " ".join(c.cmdline()) for c in children_of(process)), process)
+    for one in (*children_of(process), process):
+        one.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1:] == ["interrupted; run the same command again to continue"]
+    assert "Traceback" not in errors
+
+
+@pytest.mark.ranks
+def test_a_second_ctrl_c_ends_at_once(corpus, recipe, recipe_file):
+    made = recipe(sources=[{"path": str(corpus)}] * 8, run={"workers": 2}, piece_mb=0.5)
+    process = start(recipe_file(made))
+    when(lambda: finished(made.output_dir, "read"), process)
+    workers = children_of(process)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # two presses, not one
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    psutil.wait_procs(workers, timeout=20)
+    assert not any(worker.is_running() for worker in workers), "workers outlive the build"

@@ -1,6 +1,12 @@
+import csv
 import gzip
+import io
 import json
+import os
+import tarfile
+import zipfile
 from collections import Counter
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +15,7 @@ import zstandard
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.sources import packaged, streams
-from data_pipeline.sources.inputs import find_inputs, make_pieces, read_documents
+from data_pipeline.sources.inputs import find_inputs, make_parts, make_pieces, read_documents
 from data_pipeline.sources.lines import join_lines
 from data_pipeline.sources.parts import Input, Part
 from data_pipeline.sources.settings import Source
@@ -22,8 +28,7 @@ def everything(source: Source, size: int = 1 << 20) -> list[str]:
     counters = Counter()
     return [
         text
-        for piece in make_pieces(inputs, (source,), size)
-        for part in piece
+        for part in make_parts(inputs, (source,), size)
         for text in read_documents(inputs[part.input], part, source, counters)
     ]
 
@@ -63,10 +68,10 @@ def test_bad_records_are_counted(tmp_path):
     path.write_text("\n".join([*bad, '{"text": "好"}', ""]), encoding="utf-8")
     source = Source(path=str(path))
     (entry,) = find_inputs((source,))
-    ((part,),) = make_pieces([entry], (source,), 1 << 20)
+    (part,) = make_parts([entry], (source,), 1 << 20)
     counters = Counter()
     assert list(read_documents(entry, part, source, counters)) == ["好"]
-    assert counters["records_bad"] == len(bad)
+    assert counters["records_bad"] == len(bad) and counters["records_in"] == len(bad) + 1
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
@@ -87,7 +92,7 @@ def test_parquet_without_the_column_names_those_it_has(tmp_path):
 def test_broken_parquet_is_damaged(tmp_path):
     pq.write_table(pa.table({"text": DOCS * 1000}), tmp_path / "a.parquet")
     data = bytearray((tmp_path / "a.parquet").read_bytes())
-    entry = Input(0, str(tmp_path / "a.parquet"), "parquet", "utf-8", len(data), 0)
+    entry = Input(0, str(tmp_path / "a.parquet"), "parquet", "utf-8", len(data), len(data), 0)
     (tmp_path / "a.parquet").write_bytes(data[: len(data) // 2])
     with pytest.raises(streams.Damaged):
         list(read_documents(entry, Part(0, "row group", 0, 1, 1), Source(path="x"), Counter()))
@@ -113,7 +118,7 @@ def test_small_files_share_a_piece_and_large_ones_are_cut(tmp_path):
         (tmp_path / f"{number}.txt").write_text("小文件。\n", encoding="utf-8")
     (tmp_path / "x.txt").write_text("一行很长的文字。\n\n" * 100, encoding="utf-8")
     source = Source(path=str(tmp_path))
-    pieces = make_pieces(find_inputs((source,)), (source,), 500)
+    pieces = make_pieces(make_parts(find_inputs((source,)), (source,), 500), 500)
     assert {part.input for part in pieces[0]} == set(range(11))
     assert len(pieces) == 5
     assert all(sum(part.bytes for part in piece) <= 750 for piece in pieces)
@@ -184,5 +189,126 @@ def test_units_of_a_part_are_stated(tmp_path):
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress("一行。\n".encode()))
     pq.write_table(pa.table({"text": DOCS}), tmp_path / "c.parquet")
     sources = (Source(path=str(tmp_path)), Source(packaged="reviews"))
-    (parts,) = make_pieces(find_inputs(sources), sources, 1 << 30)
+    parts = make_parts(find_inputs(sources), sources, 1 << 30)
     assert [part.unit for part in parts] == ["byte", "file", "row group", "document"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_json_array_is_read_whatever_its_layout(tmp_path, indent, suffix):
+    texts = [f"第{i}篇，[很]好，\\n{{还有}}。" for i in range(400)]
+    data = json.dumps([{"text": text, "n": i} for i, text in enumerate(texts)], indent=indent)
+    path = tmp_path / f"a.json{suffix}"
+    path.write_bytes(packed(path.name, data.encode()))
+    assert everything(Source(path=str(path)), 60) == texts
+
+
+@pytest.mark.parametrize("data", ['[{"text": "一"}, {"text"', '[{"text": "一"} 3 4 {', "[{"])
+def test_a_json_array_that_breaks_off_is_damaged(tmp_path, data):
+    (tmp_path / "a.json").write_text(data)
+    with pytest.raises(streams.Damaged, match="not a whole JSON array"):
+        everything(Source(path=str(tmp_path / "a.json")))
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t"), (".csv.gz", ",")])
+def test_tables(tmp_path, suffix, delimiter):
+    rows = [["id", "title", "text"]] + [[str(i), f"标题{i}", t] for i, t in enumerate(DOCS)]
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(packed(path.name, text.getvalue().encode()))
+    assert everything(Source(path=str(path))) == DOCS
+    both = everything(Source(path=str(path), fields=("title", "text")))
+    assert both[0] == f"标题0\n{DOCS[0]}"
+    with pytest.raises(UserError, match="no column body; its first line names id, title, text"):
+        everything(Source(path=str(path), fields=("body",)))
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.tgz"])
+def test_archives(tmp_path, name):
+    members = {
+        "one.txt": "\n\n".join(DOCS[:2]).encode(),
+        "readme.md": b"# no",
+        "inner/two.jsonl": json.dumps({"text": DOCS[2]}).encode(),
+        "inner/three.txt": "第四篇，这是在我们的国家。".encode("gb18030"),
+    }
+    path = tmp_path / name
+    if name.endswith(".zip"):
+        with zipfile.ZipFile(path, "w") as archive:
+            for member, data in members.items():
+                archive.writestr(member, data)
+    else:
+        with tarfile.open(path, "w" if name.endswith(".tar") else "w:gz") as archive:
+            for member, data in members.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    assert everything(Source(path=str(path))) == [*DOCS, "第四篇，这是在我们的国家。"]
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(streams.Damaged, match="not a whole archive"):
+        everything(Source(path=str(path)))
+
+
+def test_remote_files_are_read_through_fsspec():
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/corpus/a.txt", "\n\n".join(DOCS).encode())
+    memory.pipe("/corpus/b/c.txt.gz", gzip.compress("又一篇。".encode()))
+    memory.pipe("/corpus/b/d.parquet", b"not parquet")
+    assert everything(Source(path="memory://corpus/a.txt")) == DOCS
+    assert everything(Source(path="memory://corpus/**/*.txt*")) == [*DOCS, "又一篇。"]
+    with pytest.raises(streams.Damaged):
+        everything(Source(path="memory://corpus"))
+    with pytest.raises(UserError, match=r"memory://none.*: "):
+        everything(Source(path="memory://none/*.txt"))
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+    """Root may list anything, so what other users see is put in its place."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "a.txt").write_text("一行。")
+    (tmp_path / "b.txt").write_text("一行。")
+    original = os.scandir
+
+    def refused(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match=r"closed: cannot be listed: Permission denied"):
+        find_inputs((Source(path=str(tmp_path)),))
+
+
+def test_files_without_a_suffix_under_an_explicit_format(tmp_path):
+    (tmp_path / "part-00000").write_text("第一篇。")
+    (tmp_path / ".hidden").write_text("不要。")
+    assert everything(Source(path=str(tmp_path), format="txt")) == ["第一篇。"]
+    with pytest.raises(UserError, match="of other names with `format` set"):
+        everything(Source(path=str(tmp_path)))
+
+
+def test_a_linked_folder_is_read_once(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text("一行。")
+    (tmp_path / "corpus" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "corpus" / "circle").symlink_to(tmp_path / "corpus")
+    assert everything(Source(path=str(tmp_path / "corpus"))) == ["一行。"]
+
+
+def test_the_output_directory_inside_a_source_is_left_out(tmp_path):
+    (tmp_path / "a.txt").write_text("一行。")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "vocab.txt").write_text("[PAD]")
+    (entry,) = find_inputs((Source(path=str(tmp_path)),), tmp_path / "shards")
+    assert entry.path.endswith("a.txt")
+
+
+@pytest.mark.parametrize("dirt", ["\0", "\ufeff", "\u200b", " \x7f "])
+def test_dirt_on_a_blank_line_does_not_join_documents(tmp_path, dirt):
+    (tmp_path / "a.txt").write_text(f"第一篇。\n{dirt}\n第二篇。\n", encoding="utf-8")
+    assert everything(Source(path=str(tmp_path / "a.txt"))) == ["第一篇。", "第二篇。"]
+    (tmp_path / "b.txt").write_bytes("第一篇。\n".encode() * 9 + b"\xff\n" + "第二篇。".encode())
+    assert len(everything(Source(path=str(tmp_path / "b.txt")))) == 2

@@ -10,15 +10,36 @@ from data_pipeline.text.rules import CONTROL, DOCUMENT_RULES
 from data_pipeline.text.settings import Clean
 
 
-def test_every_sentence_is_accounted_for(news):
+def test_every_sentence_and_character_is_accounted_for(news):
     counters = Counter()
-    kept = [sentence for text in news for sentence in clean(text, Clean(), counters)]
-    rejected = counters["sentences_too_short"] + counters["sentences_not_chinese"]
-    assert counters["sentences_in"] == len(kept) + rejected
-    assert counters["lines_in"] == sum(
-        counters[name] for name in ("lines_kept", "lines_blank", "lines_without_sentence")
+    settings = Clean(min_sentence_chinese_share=0.2)
+    kept = [sentence for text in news for sentence in clean(text, settings, counters)]
+    rejected = sum(
+        counters[f"sentences_{name}"]
+        for name in ("too_short", "not_chinese", "in_not_chinese_documents")
     )
+    assert counters["sentences_in"] == len(kept) + rejected
     assert rejected > 0 and len(kept) > 1000
+    removed = sum(n for name, n in counters.items() if name.startswith("characters_removed"))
+    blanks = sum(c.isspace() for text in news for c in text)
+    left = counters["characters_in"] - removed - sum(map(len, kept))
+    assert 0 <= left <= blanks + counters["bytes_undecodable"]
+
+
+@pytest.mark.parametrize(
+    ("document", "kept"),
+    [
+        ("第一句话。\n嗯。\n第二句话。", ["第一句话。嗯。", "第二句话。"]),
+        ("第一句话。\n12\n第二句话。", ["第一句话。", "第二句话。"]),  # a page number
+        ("他说……好吧。", ["他说……好吧。"]),
+        ("是。", []),
+        ("iPhone X is here\n中文正文在这里，很长的一段话，说的是手机。", None),
+        ("All of this is English.\n只有这里是中文。" + "No Chinese at all here. " * 3, []),
+    ],
+)
+def test_documents_stay_whole(document, kept):
+    expected = document.split("\n") if kept is None else kept
+    assert clean(document, Clean(), Counter()) == expected
 
 
 def test_switched_off_rules_do_nothing():
@@ -42,7 +63,7 @@ def test_any_text_gives_clean_sentences(text):
 
 def test_one_very_long_line_takes_linear_time():
     text = "“<&没有标点" * 200_000
-    kept = clean(text, Clean(), Counter())
+    kept = clean(text, Clean(min_chinese_share=0), Counter())
     assert sum(map(len, kept)) == len(text)
 
 

@@ -1,6 +1,16 @@
-import pytest
+from collections import Counter
 
-from data_pipeline.text.rules import DOCUMENT_RULES, rejection, remove_undecodable
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_pipeline.text.clean import clean
+from data_pipeline.text.rules import (
+    DOCUMENT_RULES,
+    SPECIAL_TOKEN,
+    rejection,
+    remove_undecodable,
+)
 from data_pipeline.text.settings import Clean
 
 
@@ -15,6 +25,8 @@ from data_pipeline.text.settings import Clean
         ("control", "一行\r\n二行\r三行\u2028四行", "一行\n二行\n三行\n四行", 0),
         ("control", "表\t格", "表\t格", 0),
         ("special_tokens", "他[MASK]说[SEP][cls]", "他说[cls]", 2),
+        ("special_tokens", "他[MA[MASK]SK]说", "他说", 2),
+        ("special_tokens", "他［MASK］说［SEP]", "他说", 2),
         ("width", "ＡＢｃ１２３，（全角）！　", "ABc123，（全角）！ ", 7),
         ("simplify", "後來沒有人說：乾隆著作", "后来没有人说：乾隆著作", 4),
         ("simplify", "氣候乾燥，餘下的麵條", "气候干燥，余下的面条", 5),
@@ -50,7 +62,7 @@ def test_undecodable_bytes_and_half_characters_go():
     ],
 )
 def test_rejections(sentence, reason):
-    assert rejection(sentence, Clean(min_chars=4, min_chinese_share=0.3)) == reason
+    assert rejection(sentence, Clean(min_chars=4, min_sentence_chinese_share=0.3)) == reason
 
 
 def test_the_switches_of_a_recipe_are_the_table():
@@ -58,3 +70,17 @@ def test_the_switches_of_a_recipe_are_the_table():
         field = Clean.model_fields[name]
         assert field.default == rule.on_by_default
         assert field.description
+
+
+@given(st.integers(0, 400))
+@settings(max_examples=20, deadline=None)
+def test_nests_of_special_tokens_leave_none(depth):
+    """However deep they are, in a bounded number of passes."""
+    text, _ = DOCUMENT_RULES["special_tokens"].apply("[MA" * depth + "[MASK]" + "SK]" * depth)
+    assert SPECIAL_TOKEN.search(text) is None
+
+
+def test_no_special_token_is_left_by_all_rules_together():
+    for text in ("［ＭＡＳＫ］", "[MA\u200bSK]", "&#91;MASK]", "[<b>MASK</b>]", "[ＭＡ[MASK]SK]"):
+        (line,) = clean(f"这是一句很好的话{text}。", Clean(), Counter())
+        assert SPECIAL_TOKEN.search(line) is None

@@ -1,0 +1,139 @@
+"""Texts of tasks kept out of pre-training text.
+
+A text of a task (dev or test) is compared by its letters and digits only, in lower case, without
+blanks and punctuation. Every run of 13 characters of it that occurs in the corpus removes the
+sentences that it touches; a text of fewer than 13 characters removes the sentences that equal it.
+Thirteen as in Brown et al. 2020, appendix C, there counted in words.
+"""
+
+from collections import Counter
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.base.files import whole_file
+from data_pipeline.building import spill
+from data_pipeline.building.documents import documents_of
+from data_pipeline.building.excluded import Report
+from data_pipeline.building.plan import Plan, modification_time
+from data_pipeline.sources.inputs import find_inputs, make_parts
+
+GRAM = 13  # characters
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+
+class TaskTexts:
+    """Sorted hashes of the texts of all tasks, and which task each belongs to."""
+
+    def __init__(self, names: list[str], hashes: np.ndarray, owners: np.ndarray):
+        self.names = names
+        self._hashes, self._owners = hashes, owners
+
+    def remove(
+        self, block: list[spill.Document], counters: Counter, report: Report
+    ) -> list[spill.Document]:
+        """The block without what overlaps a task; counts the sentences removed for each."""
+        sentences = [sentence for document in block for sentence in document]
+        owner = self._owners_of(sentences)
+        for number, count in enumerate(np.bincount(owner[owner >= 0], minlength=len(self.names))):
+            counters[f"sentences_of_task_{self.names[number]}"] += int(count)
+        if (owner < 0).all():
+            return block
+        for number in np.flatnonzero(owner >= 0).tolist():
+            report(f"task_{self.names[owner[number]]}", sentences[number])
+        flags = iter((owner >= 0).tolist())
+        return [[sentence for sentence in document if not next(flags)] for document in block]
+
+    def _owners_of(self, sentences: list[str]) -> np.ndarray:
+        """int [n]: the task that each sentence overlaps; -1 for none."""
+        owner = np.full(len(sentences), -1, np.int64)
+        codes, sentence_of = letters(sentences)
+        hashes = grams(codes)
+        task = self._lookup(hashes)
+        for place in np.flatnonzero(task >= 0).tolist():
+            owner[sentence_of[place : place + GRAM]] = task[place]
+        sizes = np.bincount(sentence_of, minlength=len(sentences))
+        for number in np.flatnonzero((sizes > 0) & (sizes < GRAM)).tolist():
+            short = self._lookup(whole_hash(codes[sentence_of == number]))
+            owner[number] = max(owner[number], int(short[0]))
+        return owner
+
+    def _lookup(self, hashes: np.ndarray) -> np.ndarray:
+        if len(self._hashes) == 0:
+            return np.full(len(hashes), -1, np.int64)
+        place = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        return np.where(self._hashes[place] == hashes, self._owners[place], -1)
+
+
+def letters(sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(codes uint32 [m], sentence of each int64 [m]) of all letters and digits, lower-cased."""
+    lowered = [sentence.lower() for sentence in sentences]
+    codes = np.frombuffer("".join(lowered).encode("utf-32-le", "surrogatepass"), np.uint32)
+    sentence_of = np.repeat(np.arange(len(lowered)), [len(sentence) for sentence in lowered])
+    keep = _is_letter()[codes]
+    return codes[keep], sentence_of[keep]
+
+
+def grams(codes: np.ndarray) -> np.ndarray:
+    """A hash of every run of 13 codes, uint64."""
+    if len(codes) < GRAM:
+        return np.zeros(0, np.uint64)
+    values = np.zeros(len(codes) - GRAM + 1, np.uint64)
+    for i in range(GRAM):
+        values = values * FACTOR + codes[i : i + len(values)]
+    return values ^ (values >> np.uint64(29))
+
+
+def whole_hash(codes: np.ndarray) -> np.ndarray:
+    """A hash of all codes together, uint64 [1], other than that of a run."""
+    value = np.array([len(codes) + 1], np.uint64)
+    for code in codes:
+        value = value * FACTOR + np.uint64(code)
+    return value
+
+
+def collect(plan: Plan) -> None:
+    """Write the hashes of all task texts into the working directory."""
+    path = _file(plan)
+    if path.exists():
+        return
+    hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for number, source in enumerate(plan.recipe.decontaminate):
+        inputs = find_inputs((source,))
+        for part in make_parts(inputs, (source,), 1 << 62):
+            counters: Counter = Counter()
+            pair = [(inputs[part.input], part)]
+            for text in documents_of(plan, pair, counters, [], (source,)):
+                codes, _ = letters([text])
+                new = grams(codes) if len(codes) >= GRAM else whole_hash(codes)
+                if len(codes):
+                    hashes.append(new)
+                    owners.append(np.full(len(new), number))
+    values, first = np.unique(np.concatenate(hashes), return_index=True)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, hashes=values, owners=np.concatenate(owners)[first])
+
+
+def load(plan: Plan) -> TaskTexts | None:
+    """The texts to keep out; None when the recipe names none."""
+    if not plan.recipe.decontaminate:
+        return None
+    names = [source.name for source in plan.recipe.decontaminate]
+    path = _file(plan)
+    return _load(path, modification_time(path), tuple(names))
+
+
+@lru_cache(maxsize=1)
+def _load(path: Path, _: int, names: tuple[str, ...]) -> TaskTexts:
+    with np.load(path) as values:
+        return TaskTexts(list(names), values["hashes"], values["owners"])
+
+
+@lru_cache(maxsize=1)
+def _is_letter() -> np.ndarray:
+    return np.array([chr(code).isalnum() for code in range(0x110000)])
+
+
+def _file(plan: Plan) -> Path:
+    return plan.folder / plan.id / "task_texts.npz"

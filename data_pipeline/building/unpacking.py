@@ -1,0 +1,40 @@
+"""The step before reading: large inputs that cannot be cut where they lie, into chunks that can be
+read alone. Compressed and UTF-16 files, archives, tables, remote files and the user's own readers
+become many shards in this way, and no process holds more than a piece of them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from data_pipeline.building import spill
+from data_pipeline.building.documents import documents_of
+from data_pipeline.building.plan import Plan
+
+
+def unpack(plan: Plan, number: int) -> dict[str, Any]:
+    """Leave the documents of input `number` of those to unpack as chunks of about a piece."""
+    entry, part = plan.to_unpack(number)
+    counters: Counter = Counter()
+    skipped: list[dict[str, Any]] = []
+    texts = documents_of(plan, [(entry, part)], counters, skipped)
+    sizes: list[int] = []
+    first = next(texts, None)
+    while first is not None:
+        path = plan.chunk_file(part.input, len(sizes))
+        with spill.text_writer(path) as write:
+            size, first = _fill(write, first, texts, int(plan.recipe.piece_mb * 1e6))
+        sizes.append(size)
+    # Documents are counted when the chunks are read.
+    names = ("records_bad", "members_skipped", "files_damaged")
+    counted = {name: counters[name] for name in names}
+    return {"counters": counted, "skipped": skipped, "chunks": sizes}
+
+
+def _fill(write, first: str, texts: Iterator[str], limit: int) -> tuple[int, str | None]:
+    """(bytes of text written, the document that comes next or None at the end)."""
+    size, text = 0, first
+    while text is not None and size < limit:
+        write(text)
+        size += len(text.encode("utf-8", "surrogatepass"))
+        text = next(texts, None)
+    return size, text

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from data_pipeline.building.build import build
+from data_pipeline.building.decontamination import GRAM, grams, letters
+from data_pipeline.shards.format import Manifest, ShardReader
+from data_pipeline.shards.verify import verify
+from data_pipeline.text import vocab
+
+
+def texts_of(folder):
+    """All samples as text."""
+    tokens = vocab.read(folder / "vocab.txt")
+    reader = ShardReader(folder)
+    ids, _ = reader.read(range(reader.manifest.samples))
+    return ["".join(tokens[i] for i in sample[1:-1]) for sample in ids]
+
+
+def test_letters_leave_out_blanks_and_marks_and_case():
+    codes, sentence_of = letters(["Ab，中 文", "！", "1。"])
+    assert "".join(map(chr, codes)) == "ab中文1"
+    assert sentence_of.tolist() == [0, 0, 0, 0, 2]
+
+
+def test_grams_are_equal_where_the_runs_are():
+    text = "".join(chr(0x4E00 + i) for i in range(40))
+    codes, _ = letters([text])
+    assert len(np.unique(grams(codes))) == 40 - GRAM + 1
+    np.testing.assert_array_equal(grams(codes)[5:], grams(codes[5:]))
+
+
+@pytest.fixture
+def task(tmp_path):
+    """A CLUE-like dev file of three texts: long, with other punctuation, and short."""
+    texts = [
+        "这一句话出自任务的开发集，不应当出现在语料里",
+        "Another 中文 句子，也在任务之中吧？",
+        "短的任务文本",
+    ]
+    path = tmp_path / "dev.json"
+    path.write_text("\n".join(json.dumps({"sentence": text, "label": 1}) for text in texts))
+    return {"name": "tnews", "path": str(path), "fields": ["sentence"]}
+
+
+def test_texts_of_tasks_are_kept_out_and_counted(tmp_path, recipe, task):
+    clean = [
+        "这是一篇与任务无关的文章的第一句话。",
+        "这是它的第二句话，同样无关。",
+        "短的任务文本有更多的字。",
+    ]
+    dirty = [
+        "前面还有别的内容，这一句话出自任务的开发集不应当出现在语料里。",
+        "another中文句子也在任务之中吧",
+        "短的任务文本！",
+        "的开发集，不应当出现在语料里，此句只有十三个字相同。",
+    ]
+    path = tmp_path / "a.txt"
+    lines = [line for pair in zip(clean, dirty, strict=False) for line in pair]
+    path.write_text("\n".join([*lines, dirty[3]]), encoding="utf-8")
+    made = recipe(
+        sources=[{"path": str(path)}],
+        vocab={"train": {"size": 300, "min_count": 1}},
+        decontaminate=[task],
+        pack="sentence",
+    )
+    manifest = build(made, quiet=True)
+    assert texts_of(made.output_dir) == clean
+    assert manifest.counters["sentences_of_task_tnews"] == 4
+
+
+def test_a_changed_task_file_makes_another_recipe(corpus, recipe, task, tmp_path):
+    made = recipe(sources=[{"path": str(corpus)}], decontaminate=[task])
+    build(made, quiet=True)
+    (tmp_path / "dev.json").write_text(json.dumps({"sentence": "另一个任务文本"}))
+    with pytest.raises(Exception, match="task_inputs: was"):
+        build(made, quiet=True)
+
+
+@pytest.mark.parametrize("size", [{"share": 0.1}, {"documents": 30}])
+def test_held_out_documents_are_disjoint_and_nothing_is_lost(corpus, recipe, tmp_path, size):
+    sections = {"sources": [{"path": str(corpus)}] * 2, "dedup": {"near": True}, "pack": "sentence"}
+    sections["dedup"]["exact_min_chars"] = 0
+    made = recipe(**sections, holdout=size)
+    manifest = build(made, quiet=True)
+    aside = Manifest.read(made.output_dir / "holdout")
+    train, held = texts_of(made.output_dir), texts_of(made.output_dir / "holdout")
+    assert 10 <= manifest.counters["documents_held_out"] <= 60
+    assert not set(train) & set(held)
+    whole = build(recipe(**sections, output_dir=str(tmp_path / "whole")), quiet=True)
+    assert manifest.samples + aside.samples == whole.samples
+    assert sorted(train + held) == sorted(texts_of(tmp_path / "whole"))
+    assert verify(made.output_dir / "holdout", quiet=True) == []
