@@ -47,8 +47,11 @@ class Run(Recipe):
 
     workers: int = Field(0, ge=0)
     """Processes; 0 takes all cores. With Dask and a scheduler, its workers count instead."""
-    engine: Literal["local", "dask"] = "local"
-    """`local` is processes on this machine, `dask` a cluster (pip extra `cluster`)."""
+    engine: Literal["local", "dask", "slurm"] = "local"
+    """`local` is processes on this machine, `dask` a cluster (pip extra `cluster`), `slurm` an
+    array job for each step."""
+    slurm_options: tuple[str, ...] = ()
+    """slurm: lines for the batch script, such as `--partition=cpu` or `--mem=8G`."""
     scheduler: str | None = None
     """dask: address such as tcp://host:8786 (dask-jobqueue on Slurm and dask-kubernetes give one),
     or the scheduler's file. None starts a cluster on this machine. Workers must see the same files

@@ -1,6 +1,7 @@
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,41 @@ def test_an_absent_scheduler_is_named(corpus, recipe):
         pytest.raises(UserError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:9"),
     ):
         build(made, quiet=True)
+
+
+SBATCH = """#!/bin/bash
+# Stands for Slurm: runs the elements of an array as processes.
+script="${@: -1}"
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$script")
+for i in $(seq 0 "$last"); do SLURM_ARRAY_TASK_ID=$i bash "$script" || exit 1; done
+"""
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """A command `sbatch` in the PATH."""
+    path = tmp_path / "bin" / "sbatch"
+    path.parent.mkdir()
+    path.write_text(SBATCH)
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:{os.environ['PATH']}")
+    root = Path(__file__).parents[3]
+    monkeypatch.setenv("PYTHONPATH", str(root))
+
+
+@pytest.mark.ranks
+def test_slurm_arrays_make_the_same_shards(news, recipe, tmp_path, sbatch, monkeypatch):
+    monkeypatch.setattr("data_pipeline.building.slurm_engine.MAX_ELEMENTS", 2)
+    (tmp_path / "a.txt").write_text("\n\n".join(news[:60]), encoding="utf-8")
+    sections = {"sources": [{"path": str(tmp_path / "a.txt")}], "piece_mb": 0.05}
+    expected = build(recipe(output_dir=str(tmp_path / "local"), **sections), quiet=True)
+    run = {"engine": "slurm", "slurm_options": ["--partition=cpu"]}
+    found = build(recipe(**sections, run=run), quiet=True)
+    assert found.fingerprint == expected.fingerprint and len(found.shards) > 2
+    assert found.counters == expected.counters
+
+
+def test_a_missing_sbatch_is_named(corpus, recipe, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="needs the command sbatch"):
+        build(recipe(sources=[{"path": str(corpus)}], run={"engine": "slurm"}), quiet=True)
