@@ -1,12 +1,15 @@
 """Cleaning: a document to the sentences that stay, with a count of everything else."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.functions import load_function
 from data_pipeline.text.characters import count_han
+from data_pipeline.text.quality import SHARES
 from data_pipeline.text.rules import (
     DOCUMENT_RULES,
     SENTENCE_RULES,
@@ -52,11 +55,12 @@ def clean(
         counters[f"characters_removed_{name}"] += before - len(document)
     sentences = _sentences(document, settings, counters)
     counters["sentences_in"] += len(sentences)
-    if han_share_below(sentences, settings.min_chinese_share):
-        counters["documents_not_chinese"] += 1
-        counters["sentences_in_not_chinese_documents"] += len(sentences)
-        counters["characters_removed_not_chinese_document"] += sum(map(len, sentences))
-        report("not_chinese_document", "\n".join(sentences))
+    reason = document_rejection(sentences, settings)
+    if reason is not None:
+        counters[f"documents_{reason}"] += 1
+        counters[f"sentences_in_{reason}_documents"] += len(sentences)
+        counters[f"characters_removed_{reason}_document"] += sum(map(len, sentences))
+        report(f"{reason}_document", "\n".join(sentences))
         return []
     kept: list[str] = []
     for sentence in sentences:
@@ -68,6 +72,33 @@ def clean(
             counters[f"characters_removed_{reason}"] += len(sentence)
             report(reason, sentence)
     return kept
+
+
+def document_rejection(sentences: list[str], settings: Clean) -> str | None:
+    """Why a whole document is left out; None when it stays."""
+    if han_share_below(sentences, settings.min_chinese_share):
+        return "not_chinese"
+    for name, share in SHARES.items():
+        limit = getattr(settings.quality, f"max_{name}")
+        if limit is not None and share(sentences) > limit:
+            return name
+    words = settings.quality.bad_words
+    if words is not None and _pattern_of(words).search("\n".join(sentences)):
+        return "bad_words"
+    return None
+
+
+@lru_cache(maxsize=4)
+def _pattern_of(path: Path) -> re.Pattern:
+    """A pattern of the words in a file, one a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"clean.quality.bad_words: {path}: cannot be read: {error}") from None
+    words = sorted(filter(None, map(str.strip, lines)), key=len, reverse=True)
+    if not words:
+        raise UserError(f"clean.quality.bad_words: {path} holds no word; one a line")
+    return re.compile("|".join(map(re.escape, words)))
 
 
 def _document_rules(settings: Clean) -> Iterator[tuple[str, Callable[[str], tuple[str, int]]]]:

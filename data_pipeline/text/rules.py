@@ -35,6 +35,10 @@ SPECIAL_TOKEN = re.compile(
     "[\\[［](?:" + "|".join(token.strip("[]") for token in SPECIAL.values()) + ")[\\]］]"
 )
 MAX_PASSES = 4
+URL = re.compile(r"(?:https?://|ftp://|www\.)[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.ASCII)
+EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+# Mobile and resident identity numbers of mainland China (GB 11643: 17 digits and a check digit).
+PERSONAL_NUMBER = re.compile(r"(?<!\d)(?:1[3-9]\d{9}|\d{6}(?:19|20)\d{9}[\dXx])(?!\d)", re.ASCII)
 FULL_WIDTH = re.compile("[\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\u3000]")
 FOLDED = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 LINE_END = re.compile("\r\n|[\r\x85\u2028\u2029]")
@@ -109,6 +113,18 @@ def fold_width(text: str) -> tuple[str, int]:
     return FULL_WIDTH.subn(lambda match: chr(FOLDED[ord(match[0])]), text)
 
 
+def remove_urls(text: str) -> tuple[str, int]:
+    """Remove web addresses."""
+    return URL.subn("", text) if "://" in text or "www." in text else (text, 0)
+
+
+def remove_personal_data(text: str) -> tuple[str, int]:
+    """Remove e-mail addresses, mobile numbers and resident identity numbers."""
+    text, emails = EMAIL.subn("", text) if "@" in text else (text, 0)
+    text, numbers = PERSONAL_NUMBER.subn("", text)
+    return text, emails + numbers
+
+
 def simplify(text: str) -> tuple[str, int]:
     """Traditional characters to simplified ones by OpenCC, whose phrases decide where a character
     alone cannot (乾燥, but 乾隆)."""
@@ -135,6 +151,8 @@ DOCUMENT_RULES: dict[str, DocumentRule] = {
     "control": DocumentRule(remove_control, True),
     "width": DocumentRule(fold_width, True),
     "special_tokens": DocumentRule(remove_special_tokens, True),  # after width: ＭＡＳＫ is MASK
+    "urls": DocumentRule(remove_urls, False),
+    "personal_data": DocumentRule(remove_personal_data, False),
     "simplify": DocumentRule(simplify, False),
     "blanks": DocumentRule(join_blanks, True),
 }

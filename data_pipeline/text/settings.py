@@ -7,8 +7,28 @@ from pydantic import Field, create_model, model_validator
 
 from data_pipeline.base.functions import FunctionName
 from data_pipeline.base.recipes import Recipe, wrong_together
+from data_pipeline.text.quality import PUBLISHED, SHARES
 from data_pipeline.text.rules import DOCUMENT_RULES
 from data_pipeline.text.words import SEGMENTERS
+
+
+class _BadWords(Recipe):
+    bad_words: Path | None = None
+    """A file with a word a line; documents that hold one are left out."""
+
+
+Quality = create_model(
+    "Quality",
+    __base__=_BadWords,
+    __doc__="Documents of low quality are left out. null is off; see text/quality.py.",
+    **{
+        f"max_{name}": (
+            float | None,
+            Field(None, ge=0, le=1, description=f"{share.__doc__} Published: {PUBLISHED[name]}."),
+        )
+        for name, share in SHARES.items()
+    },
+)
 
 
 class _CleanLimits(Recipe):
@@ -26,6 +46,8 @@ class _CleanLimits(Recipe):
     """Documents with a smaller share of Han characters are left out."""
     min_sentence_chinese_share: float = Field(0.0, ge=0, le=1)
     """Sentences with a smaller share of Han characters are left out of documents that stay."""
+    quality: Quality = Quality()
+    """Limits for documents, all off by default."""
 
 
 Clean = create_model(

@@ -37,6 +37,14 @@ from data_pipeline.text.settings import Clean
             0,
         ),
         ("simplify", "a\0後\0b", "a\0后\0b", 1),
+        ("urls", "看https://a.cn/b?c=1和www.x.com，好", "看和，好", 2),
+        ("personal_data", "信箱a.b@c.com.cn，电话13912345678。", "信箱，电话。", 2),
+        (
+            "personal_data",
+            "身份证11010519491231002X，编号123456789012",
+            "身份证，编号123456789012",
+            1,
+        ),
         ("blanks", "一 \u3000\t二\xa0三", "一 二 三", 2),
     ],
 )
