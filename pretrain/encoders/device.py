@@ -33,3 +33,20 @@ def allow_tf32(allowed: bool) -> None:
     """
     if on_gpu():
         paddle.base.core.set_cublas_switch(allowed)
+
+
+class HostCopy:
+    """A small tensor on its way to the host. What is queued later does not delay it."""
+
+    def __init__(self, tensor: paddle.Tensor):
+        self._copy, self._arrived = tensor, None
+        if on_gpu():
+            self._copy = tensor.to(paddle.CUDAPinnedPlace(), blocking=False)
+            self._arrived = paddle.device.Event()
+            self._arrived.record()
+
+    def tolist(self) -> list[float]:
+        """The numbers; waits until they are there."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._copy.tolist()

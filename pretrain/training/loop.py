@@ -28,6 +28,7 @@ from pretrain.training.settings import TrainingRecipe
 from pretrain.training.step import (
     ReadyStep,
     Trainer,
+    clip,
     forward_backward,
     prepare_step,
     update,
@@ -64,10 +65,12 @@ def fit(
                 ready, position = following
                 rate, scale = optimize.learning_rate(recipe.optimizer, state.updates), state.scale
                 terms = forward_backward(session.trainer, ready, scale.value, log.timer)
-                # The next teacher pass is queued before `update` waits for the device.
+                numbers = clip(session.trainer, scale.value, log.timer, stop.asked)
+                # The next teacher pass is queued behind the numbers that `update` waits for, so the
+                # device has work while the host reads them and queues the update.
                 if state.step + 1 < recipe.optimizer.total_steps:
                     following = fetch(session, steps, state.step + 1, log)
-                result = update(session.trainer, terms, rate, scale.value, log.timer, stop.asked)
+                result = update(session.trainer, terms, numbers, rate, log.timer)
                 state = state.after(result.finite, position)
                 holdout = measure_holdout(session, state)
                 log.add(result, ready.batches, rate, state, holdout)

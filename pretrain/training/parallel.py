@@ -74,17 +74,15 @@ def wrap(objective: nn.Layer, optimizer, world: World, sharded: bool = False):
     return fleet.distributed_model(objective), fleet.distributed_optimizer(optimizer)
 
 
-def read_with_flag(value: Tensor, flag: bool, world: World) -> tuple[float, bool]:
-    """(the value of a scalar, whether the flag is set on any rank), read from the device at once.
+def with_flag(value: Tensor, flag: bool, world: World) -> Tensor:
+    """float32 [2]: the value of a scalar, and 1 where the flag is set on any rank, 0 otherwise.
 
     Every rank must call it; all get the same answer about the flag.
     """
-    if world.size == 1:
-        return float(value), flag
     flags = paddle.to_tensor([float(flag)])
-    paddle.distributed.all_reduce(flags, op=paddle.distributed.ReduceOp.MAX)
-    number, any_flag = paddle.concat([value.reshape([1]).astype("float32"), flags]).tolist()
-    return number, bool(any_flag)
+    if world.size > 1:
+        paddle.distributed.all_reduce(flags, op=paddle.distributed.ReduceOp.MAX)
+    return paddle.concat([value.reshape([1]).astype("float32"), flags])
 
 
 def sum_over_ranks(number: float) -> Tensor:

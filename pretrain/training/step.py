@@ -1,4 +1,4 @@
-"""One training step, in three parts: prepare the inputs, forward and backward, update."""
+"""One training step, in four parts: prepare the inputs, forward and backward, clip, update."""
 
 import contextlib
 import math
@@ -151,30 +151,38 @@ def forward_backward(
     return dict(terms)
 
 
-def update(
-    trainer: Trainer,
-    terms: dict[str, Tensor],
-    rate: float,
-    scale: float,
-    timer: "StepTimer",
-    stop: bool = False,
-) -> StepResult:
-    """Update the weights; a non-finite gradient leaves them and the moments as they are.
+def clip(trainer: Trainer, scale: float, timer: "StepTimer", stop: bool = False) -> device.HostCopy:
+    """Take the loss scale out of the gradients and clip them.
 
-    The gradient's norm, and whether a rank wants to stop, are the only numbers of a step that the
-    host reads from the device, in one go.
+    Returns [their norm from before, whether a rank wants to stop], on the way to the host: the only
+    numbers of a step that the host reads from the device.
     """
     with timer.part("update"):
         optimize.unscale(trainer.parameters, scale)
         norm = optimize.clip_gradients(trainer.parameters, trainer.recipe.optimizer.clip)
+        return device.HostCopy(parallel.with_flag(norm, stop, trainer.world))
+
+
+def update(
+    trainer: Trainer,
+    terms: dict[str, Tensor],
+    numbers: device.HostCopy,
+    rate: float,
+    timer: "StepTimer",
+) -> StepResult:
+    """Update the weights; a non-finite gradient leaves them and the moments as they are.
+
+    terms: of `forward_backward`; numbers: of `clip`.
+    """
+    with timer.part("update"):
         # After the all-reduce all ranks see the same norm, so they take the same decision.
-        gradient_norm, any_stop = parallel.read_with_flag(norm, stop, trainer.world)
-        finite = math.isfinite(gradient_norm)
+        norm, any_stop = numbers.tolist()
+        finite = math.isfinite(norm)
         if finite:
             trainer.optimizer.set_lr(rate)
             trainer.optimizer.step()
         trainer.optimizer.clear_grad()
-    return StepResult(terms, gradient_norm, finite, any_stop)
+    return StepResult(terms, norm, finite, bool(any_stop))
 
 
 def train_step(
@@ -185,10 +193,10 @@ def train_step(
     scale: float,
     timer: "StepTimer",
 ) -> StepResult:
-    """The three parts one after the other."""
+    """The four parts one after the other."""
     ready = prepare_step(trainer, batches, step, timer)
     terms = forward_backward(trainer, ready, scale, timer)
-    return update(trainer, terms, rate, scale, timer)
+    return update(trainer, terms, clip(trainer, scale, timer), rate, timer)
 
 
 def micro_batch_seed(seed: int, step: int, place: int) -> int:

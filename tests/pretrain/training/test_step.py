@@ -59,7 +59,8 @@ class Setup:
 @pytest.fixture(autouse=True)
 def no_other_rank(monkeypatch):
     """Ranks are played one after the other; none hears another."""
-    monkeypatch.setattr(parallel, "read_with_flag", lambda norm, flag, _: (float(norm), flag))
+    with_flag = parallel.with_flag
+    monkeypatch.setattr(parallel, "with_flag", lambda norm, flag, _: with_flag(norm, flag, World()))
 
 
 @pytest.fixture(scope="module")
