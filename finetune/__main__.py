@@ -28,6 +28,8 @@ class Command:
     """Takes the recipe; what it returns is printed by --json."""
     recipe: type[Recipe]
     help: str
+    several_ranks: bool = False
+    """Whether it can be started by paddle.distributed.launch."""
 
 
 def serve(recipe: recipes.ServeRecipe) -> str:
@@ -38,16 +40,18 @@ def serve(recipe: recipes.ServeRecipe) -> str:
 
 
 COMMANDS = {
-    "train": Command(stages.train, recipes.TrainRecipe, "fine-tune an encoder on a task"),
+    "train": Command(stages.train, recipes.TrainRecipe, "fine-tune an encoder on a task", True),
     "search": Command(search, recipes.SearchRecipe, "search for the best training settings"),
-    "prune": Command(stages.prune, recipes.PruneRecipe, "make narrower classifiers"),
-    "sparsify": Command(stages.sparsify, recipes.SparseRecipe, "prune single weights"),
-    "qat": Command(stages.qat, recipes.QatRecipe, "train with rounding to 8 bits"),
+    "prune": Command(stages.prune, recipes.PruneRecipe, "make narrower classifiers", True),
+    "sparsify": Command(stages.sparsify, recipes.SparseRecipe, "prune single weights", True),
+    "qat": Command(stages.qat, recipes.QatRecipe, "train with rounding to 8 bits", True),
     "export": Command(stages.export, recipes.ExportRecipe, "write a static graph: ONNX or Paddle"),
     "quantise": Command(stages.quantise, recipes.QuantiseRecipe, "make an INT8 model"),
     "report": Command(stages.report, recipes.ReportRecipe, "measure accuracy, latency and size"),
     "serve": Command(serve, recipes.ServeRecipe, "classify over HTTP"),
-    "compress": Command(compress.compress, recipes.CompressRecipe, "all stages from one recipe"),
+    "compress": Command(
+        compress.compress, recipes.CompressRecipe, "all stages from one recipe", True
+    ),
 }
 
 
@@ -63,9 +67,11 @@ def main(argv: list[str] | None = None) -> int:
 
         return predict_texts(arguments)
     chosen = COMMANDS[arguments.command]
+    if not chosen.several_ranks:
+        ranks.require_one(arguments.command)
     output = chosen.function(load(chosen.recipe, arguments.config, rest))
     ranks.leave()
-    if arguments.json:
+    if arguments.json and ranks.current().rank == 0:
         print(json.dumps({"output": output}, ensure_ascii=False, default=str))
     return 0
 

@@ -23,6 +23,7 @@ from finetune.recipes import (
     TrainRecipe,
 )
 from finetune.settings import ChooseSettings, DistillSettings
+from finetune.training import ranks
 
 STUDENT = "student"
 REPORT_FILES = ("report.json", "report.png", "report.html")
@@ -41,7 +42,8 @@ def compress(recipe: CompressRecipe) -> dict:
                 models[f"{name}-int8"] = quantise(recipe, name, classifiers[name], models[name])
             except AccuracyLossError as error:
                 refused[f"{name}-int8"] = str(error)
-                _log(f"{name}-int8 is refused: {error}")
+                if ranks.current().rank == 0:
+                    _log(f"{name}-int8 is refused: {error}")
     report = stages.report(
         ReportRecipe(
             output_dir=recipe.output_dir / "report",
@@ -50,6 +52,11 @@ def compress(recipe: CompressRecipe) -> dict:
             report=recipe.report,
         )
     )
+    return ranks.from_first(ranks.join(), lambda: finish(recipe, report, refused))
+
+
+def finish(recipe: CompressRecipe, report: Path, refused: dict[str, str]) -> dict:
+    """Choose from the finished report; write chosen.json and the copy of the report."""
     if recipe.report_dir:
         recipe.report_dir.mkdir(parents=True, exist_ok=True)
         for name in REPORT_FILES:

@@ -1,7 +1,7 @@
 """The typed recipe of every command."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from finetune.deploy.formats import FORMATS
 from finetune.settings import (
     ChooseSettings,
     DistillSettings,
+    Epochs,
     FitSettings,
     InferenceSettings,
     QuantiseSettings,
@@ -17,9 +18,14 @@ from finetune.settings import (
     SearchSettings,
     SparseSettings,
     TeacherSettings,
+    Threads,
     WidthSettings,
 )
 from finetune.tasks.settings import TaskSettings
+
+MaxLength = Annotated[int, Field(ge=4, le=4096)]  # [CLS], two tokens and [SEP] at least
+# The name becomes a directory's.
+ReferenceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
 class TrainRecipe(Recipe):
@@ -33,7 +39,7 @@ class TrainRecipe(Recipe):
     """What to learn."""
     train: FitSettings = FitSettings()
     """How."""
-    max_length: int | None = None
+    max_length: MaxLength | None = None
     """Tokens of each example, longer ones are cut; the task's own by default."""
     distill: DistillSettings | None = None
     """Optional teacher."""
@@ -50,10 +56,22 @@ class SearchRecipe(Recipe):
     """What to learn."""
     train: FitSettings = FitSettings()
     """Everything that is not searched."""
-    max_length: int | None = None
+    max_length: MaxLength | None = None
     """Tokens of each example, longer ones are cut; the task's own by default."""
+    distill: DistillSettings | None = None
+    """Optional teacher."""
     search: SearchSettings = SearchSettings()
     """What is searched, and how."""
+
+    @model_validator(mode="after")
+    def _distillation_has_a_teacher(self):
+        if self.distill is None and (self.search.alphas or self.search.temperatures):
+            raise wrong_together(
+                "search.alphas and search.temperatures need the section distill",
+                "search",
+                "distill",
+            )
+        return self
 
 
 class PruneRecipe(Recipe):
@@ -93,7 +111,7 @@ class ExportRecipe(Recipe):
     """`onnx` for ONNX Runtime, `paddle` for Paddle Inference."""
     inference: InferenceSettings = InferenceSettings()
     """`paddle`: how Paddle Inference runs it."""
-    check_tolerance: float = 1e-3
+    check_tolerance: float = Field(1e-3, gt=0)
     """Highest allowed difference from the classifier's logits."""
 
 
@@ -130,7 +148,7 @@ class ReportRecipe(Recipe):
     """Receives report.json and report.png."""
     task: TaskSettings
     """Its test examples (dev where test has no labels) give the accuracy and the lengths."""
-    models: dict[str, Path]
+    models: dict[str, Path] = Field(min_length=1)
     """Name to deployable directory; the first is what the others are compared with."""
     report: ReportSettings = ReportSettings()
     """What is measured."""
@@ -145,7 +163,7 @@ class ServeRecipe(Recipe):
     """Loopback by default: there is no authentication, so put a proxy before anything wider."""
     port: int = Field(8080, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
-    threads: int = Field(2, ge=1)
+    threads: Threads = 2
     """Threads of one call of the model."""
     max_batch: int = Field(32, ge=1)
     """Texts in one call."""
@@ -172,15 +190,15 @@ class CompressRecipe(Recipe):
     """Where the report is copied to; it stays in `output_dir`/report too."""
     student: Path
     """The released encoder that becomes the product; without `train`, a classifier directory."""
-    references: dict[str, Path] = Field(default_factory=dict)
+    references: dict[ReferenceName, Path] = Field(default_factory=dict)
     """Name to encoder directory: fine-tuned and reported for comparison, not compressed."""
     task: TaskSettings
     """What to learn."""
-    max_length: int | None = None
+    max_length: MaxLength | None = None
     """Tokens of each example, longer ones are cut; the task's own by default."""
     train: FitSettings | None = FitSettings()
     """Fine-tuning; null: student and references are fine-tuned already."""
-    reference_epochs: dict[str, float] = Field(default_factory=dict)
+    reference_epochs: dict[str, Epochs] = Field(default_factory=dict)
     """Other numbers of epochs for some references."""
     distill: TeacherSettings | None = None
     """Optional teacher for the student's fine-tuning."""
@@ -217,8 +235,17 @@ class CompressRecipe(Recipe):
                 "report",
                 "references",
             )
-        if "student" in self.references:
+        for name in self.references:
+            if name == "student" or name.startswith("student-"):
+                raise wrong_together(
+                    f"references: {name!r} is the name of the student itself or of one of its "
+                    "forms",
+                    "references",
+                )
+        if unknown := sorted(set(self.reference_epochs) - set(self.references)):
             raise wrong_together(
-                "references: 'student' is the name of the student itself", "references"
+                f"reference_epochs: {unknown[0]!r} is not among references",
+                "reference_epochs",
+                "references",
             )
         return self

@@ -1,34 +1,42 @@
 """The sections that the recipes of all commands are put together from."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from data_pipeline.base.recipes import Recipe
+from data_pipeline.base.recipes import Recipe, wrong_together
 from finetune.prune.criteria import CRITERIA, SCOPES
 from finetune.quantise.calibration import METHODS
 from finetune.training.scores import ENTITY_SCORES, SCORES
+
+Epochs = Annotated[float, Field(gt=0, le=1000)]
+BatchSize = Annotated[int, Field(ge=1, le=65536)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+Temperature = Annotated[float, Field(gt=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Width = Annotated[float, Field(gt=0, le=1)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
 
 
 class FitSettings(Recipe):
     """How a model is trained on a task."""
 
-    epochs: float = 3.0
+    epochs: Epochs = 3.0
     """Passes over the training data."""
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     """Examples in one optimiser step, over all ranks."""
-    learning_rate: float = 5e-5
+    learning_rate: LearningRate = 5e-5
     """Highest learning rate; linear warm-up before it, linear decay to 0 after."""
-    warmup_share: float = 0.1
+    warmup_share: float = Field(0.1, ge=0, lt=1)
     """Share of all steps that warms up."""
-    weight_decay: float = 0.01
+    weight_decay: float = Field(0.01, ge=0, lt=1)
     """AdamW's decay; not on biases and norms."""
-    clip_norm: float = 1.0
+    clip_norm: float = Field(1.0, gt=0)
     """Highest global norm of the gradients."""
-    evaluate_every: int | None = None
+    evaluate_every: int | None = Field(None, ge=1)
     """Steps between two evaluations on dev; by default twice an epoch."""
-    patience: int | None = None
+    patience: int | None = Field(None, ge=1)
     """Stop after so many evaluations in a row without a new best; never by default."""
     choose_by: Literal[*SCORES, *ENTITY_SCORES] | None = None
     """The dev score by which the best weights are chosen; by default accuracy, or entity_f1 for a
@@ -37,8 +45,8 @@ class FitSettings(Recipe):
     """In place of the encoder's own; 0 saves a fifth of the time on a CPU."""
     balance_classes: bool = False
     """Weight each class by the inverse of its share of the training data."""
-    seed: int = 1
-    """Of the order, dropout and fresh weights."""
+    seed: int = Field(1, ge=0)
+    """Seed of the order, dropout and fresh weights."""
 
 
 class DistillSettings(Recipe):
@@ -46,37 +54,44 @@ class DistillSettings(Recipe):
 
     teacher: Path
     """A classifier directory of the same task."""
-    temperature: float = 2.0
+    temperature: Temperature = 2.0
     """Softens both distributions."""
-    alpha: float = 0.5
+    alpha: Share = 0.5
     """Share of the teacher's loss; the labels have the rest."""
 
 
 class SearchSettings(Recipe):
-    """Where to look for the batch size and the learning rate."""
+    """Which values of the training settings are tried."""
 
     method: Literal["grid", "tpe"] = "grid"
-    """Every point of the grid, or Optuna's TPE between its ends with pruning of bad trials."""
-    batch_sizes: tuple[int, ...] = (16, 32, 64)
+    """Every combination of the values, or Optuna's TPE between their ends, which prunes bad
+    trials. TPE takes batch sizes and epochs from the lists as they are."""
+    batch_sizes: tuple[BatchSize, ...] = Field((16, 32, 64), min_length=1)
     """Those of the published search."""
-    learning_rates: tuple[float, ...] = (3e-5, 5e-5, 1e-4)
-    """Likewise; TPE searches from the smallest to the largest, by logarithm."""
+    learning_rates: tuple[LearningRate, ...] = Field((3e-5, 5e-5, 1e-4), min_length=1)
+    """Those of the published search; TPE searches between the ends, by logarithm."""
+    epochs: tuple[Epochs, ...] = ()
+    """Passes over the training data; by default those of `train`."""
+    alphas: tuple[Share, ...] = ()
+    """Shares of the teacher's loss; by default that of `distill`."""
+    temperatures: tuple[Temperature, ...] = ()
+    """Temperatures of distillation; by default that of `distill`."""
     trials: int = Field(20, ge=1)
-    """`tpe`: how many to try in all; raise it to go on with a finished search."""
+    """`tpe`: number of trials in all; raise it to continue a finished search."""
     startup_trials: int = Field(4, ge=1)
-    """Trials that run to their end before bad ones are pruned."""
-    seed: int = 1
-    """Of the sampler."""
+    """`tpe`: trials that run to their end before bad ones are pruned."""
+    seed: int = Field(1, ge=0)
+    """Seed of TPE; that of a trial's weights and order is `train.seed`."""
 
 
 class WidthSettings(Recipe):
     """Pruning of heads and feed-forward neurons."""
 
-    widths: tuple[float, ...] = (0.75,)
+    widths: tuple[Width, ...] = Field((0.75,), min_length=1)
     """Shares of heads and neurons that stay, each a model; all are trained together."""
-    importance_examples: int = 1000
+    importance_examples: int = Field(1000, ge=1)
     """Dev examples on which importance is measured."""
-    hidden_weight: float = 0.1
+    hidden_weight: float = Field(0.1, ge=0)
     """Of the loss on embeddings and hidden states beside that on logits."""
     fit: FitSettings = FitSettings(epochs=2, learning_rate=1e-4)
     """How the widths are trained."""
@@ -99,6 +114,16 @@ class SparseSettings(Recipe):
     """Steps between two choices of the pruned weights."""
     fit: FitSettings = FitSettings(epochs=3, learning_rate=1e-4)
     """How the other weights are trained meanwhile."""
+
+    @model_validator(mode="after")
+    def _shares_are_in_order(self):
+        if self.begin_share >= self.end_share:
+            raise wrong_together(
+                f"begin_share {self.begin_share:g} must be less than end_share {self.end_share:g}",
+                "begin_share",
+                "end_share",
+            )
+        return self
 
 
 class TensorRTSettings(Recipe):
@@ -147,7 +172,7 @@ class QuantiseSettings(Recipe):
     weight_peak: Literal["auto", 127, 64] = "auto"
     """Largest absolute INT8 weight. Processors without VNNI overflow above 64; `auto` is 127 where
     this machine has such an instruction. A model for other processors needs 64."""
-    allowed_drop: float | None = 1.0
+    allowed_drop: float | None = Field(1.0, ge=0)
     """Points that INT8 may lose on dev; a model that loses more is refused."""
     choose_by: Literal[*SCORES, *ENTITY_SCORES] | None = None
     """The dev score that `allowed_drop` is about; by default the task's first score."""
@@ -160,11 +185,11 @@ class ReportSettings(Recipe):
     """Timed calls of one text."""
     batch_repeats: int = Field(10, ge=1)
     """Timed calls of a larger batch."""
-    batch_sizes: tuple[int, ...] = (1, 32)
+    batch_sizes: tuple[BatchSize, ...] = Field((1, 32), min_length=1)
     """Texts in one call."""
     padded_length: int = Field(128, ge=8)
     """Besides real lengths, every text padded to so many tokens."""
-    threads: tuple[int, ...] = (1, 2)
+    threads: tuple[Threads, ...] = Field((1, 2), min_length=1)
     """Of one call; the last is that of the headline figure."""
     baseline: str | None = None
     """Name of the model that the others' gains are measured against; none: no gains."""
@@ -175,9 +200,9 @@ class TeacherSettings(Recipe):
 
     reference: str
     """Its name among `references`."""
-    temperature: float = Field(2.0, gt=0)
+    temperature: Temperature = 2.0
     """Softens both distributions."""
-    alpha: float = Field(0.5, ge=0, le=1)
+    alpha: Share = 0.5
     """Share of the teacher's loss; the labels have the rest."""
 
 

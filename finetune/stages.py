@@ -1,7 +1,8 @@
 """The stages as functions of their recipes: each writes its output directory and returns its path.
 
 A directory that was made by the same settings from the same inputs is left as it is. What does the
-work is imported only when there is work to do.
+work is imported only when there is work to do. On several ranks those stages that train do it on
+all of them; the others are done by the first rank.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from finetune.recipes import (
     SparseRecipe,
     TrainRecipe,
 )
-from finetune.training.output import make_once
+from finetune.training.output import make_once, task_files
 from pretrain.encoders.config import locate, read_config
 
 
@@ -23,14 +24,16 @@ def train(recipe: TrainRecipe) -> Path:
     """Fine-tune an encoder; the classifier directory."""
     read_config(recipe.encoder)  # the error says how to get an encoder that is missing
     recipe = recipe.model_copy(update={"encoder": locate(recipe.encoder)})
-    inputs = [recipe.encoder] + ([recipe.distill.teacher] if recipe.distill else [])
+    inputs = [recipe.encoder, *task_files(recipe.task)]
+    if recipe.distill:
+        inputs.append(recipe.distill.teacher)
 
     def write(directory: Path) -> None:
         from finetune.training.train import train_classifier
 
         train_classifier(recipe, directory)
 
-    return make_once("train", recipe.output_dir, recipe, inputs, write)
+    return make_once("train", recipe.output_dir, recipe, inputs, write, on_all_ranks=True)
 
 
 def prune(recipe: PruneRecipe) -> list[Path]:
@@ -41,7 +44,8 @@ def prune(recipe: PruneRecipe) -> list[Path]:
 
         prune_widths(recipe, directory)
 
-    directory = make_once("prune", recipe.output_dir, recipe, [recipe.classifier], write)
+    inputs = [recipe.classifier, *task_files(recipe.task)]
+    directory = make_once("prune", recipe.output_dir, recipe, inputs, write, on_all_ranks=True)
     widths = sorted(recipe.prune.widths, reverse=True)
     return [directory / f"width-{width:g}" for width in widths]
 
@@ -54,7 +58,8 @@ def sparsify(recipe: SparseRecipe) -> Path:
 
         sparsify_classifier(recipe, directory)
 
-    return make_once("sparsify", recipe.output_dir, recipe, [recipe.classifier], write)
+    inputs = [recipe.classifier, *task_files(recipe.task)]
+    return make_once("sparsify", recipe.output_dir, recipe, inputs, write, on_all_ranks=True)
 
 
 def qat(recipe: QatRecipe) -> Path:
@@ -65,7 +70,8 @@ def qat(recipe: QatRecipe) -> Path:
 
         train_for_int8(recipe, directory)
 
-    return make_once("qat", recipe.output_dir, recipe, [recipe.classifier], write)
+    inputs = [recipe.classifier, *task_files(recipe.task)]
+    return make_once("qat", recipe.output_dir, recipe, inputs, write, on_all_ranks=True)
 
 
 def export(recipe: ExportRecipe) -> Path:
@@ -87,7 +93,9 @@ def quantise(recipe: QuantiseRecipe) -> Path:
 
         quantise_model(recipe, directory)
 
-    return make_once("quantise", recipe.output_dir, recipe, [recipe.model], write)
+    return make_once(
+        "quantise", recipe.output_dir, recipe, [recipe.model, *task_files(recipe.task)], write
+    )
 
 
 def report(recipe: ReportRecipe) -> Path:
@@ -98,4 +106,10 @@ def report(recipe: ReportRecipe) -> Path:
 
         write_report(recipe, directory)
 
-    return make_once("report", recipe.output_dir, recipe, list(recipe.models.values()), write)
+    return make_once(
+        "report",
+        recipe.output_dir,
+        recipe,
+        [*recipe.models.values(), *task_files(recipe.task)],
+        write,
+    )

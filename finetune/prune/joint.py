@@ -8,7 +8,7 @@ import paddle
 from finetune.prune import importance, width
 from finetune.recipes import PruneRecipe
 from finetune.settings import WidthSettings
-from finetune.training import classifier
+from finetune.training import classifier, ranks
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
 from finetune.training.losses import counted, hidden_mse, soft_cross_entropy
@@ -21,7 +21,8 @@ def prune_widths(recipe: PruneRecipe, directory: Path) -> None:
     model, data = load_with_task(recipe.classifier, recipe.task)
     teacher = classifier.load(recipe.classifier).model.eval()
     sample = data.dev.first(settings.importance_examples)
-    width.reorder(model, importance.measure(model, sample))
+    world = ranks.join()
+    width.reorder(model, ranks.from_first(world, lambda: importance.measure(model, sample)))
     width.elastic(model)
     fitted = fit(
         model,

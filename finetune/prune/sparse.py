@@ -27,9 +27,10 @@ def sparsify_classifier(recipe: SparseRecipe, directory: Path) -> None:
         model,
         data.train,
         settings.fit,
-        pruner.watch(backward_of(model, settings.fit, data.train)),
+        backward_of(model, settings.fit, data.train),
         lambda: evaluate(model, data.dev),
         label=f"prune by {settings.method}",
+        on_gradients=pruner.on_gradients,
         after_step=pruner.after_step,
         keep_last=True,
     )
@@ -76,19 +77,13 @@ class Pruner:
         self.masked = {name: history.weight for name, history in self.histories.items()}
         self.masks: dict[str, np.ndarray] = {}
 
-    def watch(self, backward):
-        """The `backward(batch)` that also adds to the movement scores."""
+    def on_gradients(self) -> None:
+        """Add to the movement scores; gradients are those of the whole batch, on every rank."""
         if self.settings.method != "movement":
-            return backward
-
-        def watched(batch) -> float:
-            loss = backward(batch)
-            for name, weight in self.weights.items():
-                history = self.histories[name]
-                history.movement -= history.weight * weight.grad.numpy()
-            return loss
-
-        return watched
+            return
+        for name, weight in self.weights.items():
+            history = self.histories[name]
+            history.movement -= history.weight * weight.grad.numpy()
 
     def after_step(self, step: int, total: int) -> None:
         """Take over the update, choose masks every `every` steps (and at the end), apply them."""

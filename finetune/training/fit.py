@@ -32,6 +32,7 @@ def fit(
     evaluate: Callable[[], dict[str, float]],
     *,
     label: str = "train",
+    on_gradients: Callable[[], None] = lambda: None,
     after_step: Callable[[int, int], None] = lambda step, total: None,
     on_evaluation: Callable[[dict], None] = lambda entry: None,
     keep_last: bool = False,
@@ -39,8 +40,9 @@ def fit(
     """Train `model` in place and leave it with the weights that scored best on dev.
 
     `backward(batch)` computes the losses of one batch of tensors, runs their backward passes and
-    returns the value to log; `evaluate()` gives the dev scores. `after_step(step, total)` runs
-    after each update, counted from 1 (pruning masks go there). With `keep_last` the last weights
+    returns the value to log; `evaluate()` gives the dev scores. `on_gradients()` runs when the
+    gradients are those of the whole batch, over all ranks, and `after_step(step, total)` after
+    each update, counted from 1 (pruning masks go there). With `keep_last` the last weights
     stay, as a schedule that ends in its most pruned state needs. `on_evaluation` may raise to
     end the run.
     """
@@ -58,6 +60,7 @@ def fit(
         for step, rows in enumerate(_batches(data, settings, total), 1):
             losses.append(backward(_tensors(data.take(world.mine(rows)))))
             world.average(model.parameters(), world.share(rows))
+            on_gradients()
             optimizer.step()
             optimizer.clear_grad()
             schedule.step()
@@ -65,7 +68,11 @@ def fit(
             progress.add(1, loss=losses[-1])
             if step % every and step != total:
                 continue
-            entry = {"step": step, "loss": float(np.mean(losses)), **evaluate()}
+            entry = {
+                "step": step,
+                "loss": float(np.mean(losses)),
+                **ranks.from_first(world, evaluate),
+            }
             losses = []
             fitted.history.append(entry)
             on_evaluation(entry)

@@ -1,18 +1,24 @@
 """An output directory is written once, whole, and again only if its settings or inputs change."""
 
+import contextlib
+import fcntl
 import json
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, write_json
 from data_pipeline.base.recipes import Recipe, differences
+from finetune.tasks.settings import TaskSettings
 from finetune.training import ranks
 
 RECORD = "stage.json"  # written last: a directory without it is not finished
+WEIGHTS = (".safetensors", ".onnx", ".pdiparams", ".pdparams")
 
 
 def make_once(
@@ -21,69 +27,207 @@ def make_once(
     settings: Recipe,
     inputs: list[Path],
     write: Callable[[Path], None],
+    *,
+    on_all_ranks: bool = False,
 ) -> Path:
     """Let `write` fill a temporary directory and put it in place as `directory`; returns that.
 
-    Nothing is done when `directory` was finished by the same settings from the same inputs, which
-    are compared by their contents. A directory that no stage has written is refused (UserError).
+    Nothing is done when `directory` is whole and was finished by the same settings from the same
+    inputs, which are compared by their contents. inputs: model directories, or files and folders of
+    tasks (`task_files`). on_all_ranks: every rank calls `write`, with a directory of its own, of
+    which the first rank's is the product; else the first rank alone does, and the others wait.
+
+    UserError: no stage has written `directory`, or another process is writing it.
     """
     directory = Path(directory)
-    record = {
-        "stage": stage,
-        "settings": settings.model_dump(mode="json"),
-        "inputs": {str(path): fingerprint(path) for path in inputs},
-    }
-    previous = _previous_record(directory)
-    if previous is not None:
-        changed = differences(_comparable(previous), _comparable(record))
-        if not changed:
-            _log(f"{stage}: {directory} is finished already")
+    world = ranks.join()
+    temporary = directory.with_name(f".{directory.name}.making{world.rank or ''}")
+    with contextlib.ExitStack() as stack:
+
+        def prepare() -> dict | None:
+            stack.enter_context(locked(directory))
+            record = {
+                "stage": stage,
+                "settings": settings.model_dump(mode="json"),
+                "inputs": {str(path): fingerprint(path) for path in inputs},
+            }
+            return record if _must_be_written(stage, directory, record) else None
+
+        def write_first() -> None:
+            _empty(temporary)
+            write(temporary)
+
+        record = ranks.from_first(world, prepare)
+        if record is None:
             return directory
-        _log(f"{stage}: writing {directory} again because of " + "; ".join(changed)[:300])
-    rank = ranks.current().rank
-    temporary = directory.with_name(f".{directory.name}.making{rank or ''}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    began = time.monotonic()
-    write(temporary)
-    if rank:  # the first rank's directory is the product
-        shutil.rmtree(temporary)
-        return directory
-    write_json(temporary / RECORD, record | {"seconds": round(time.monotonic() - began, 1)})
-    if directory.exists():
-        shutil.rmtree(directory)
-    temporary.replace(directory)
-    _log(f"{stage}: {directory} written in {time.monotonic() - began:.0f} s")
+        began = time.monotonic()
+        if not on_all_ranks:
+            ranks.from_first(world, write_first)
+        else:
+            write_first()
+            if world.rank:
+                shutil.rmtree(temporary)
+        if world.rank == 0:
+            seconds = round(time.monotonic() - began, 1)
+            more = {"seconds": seconds, "outputs": _describe(temporary)}
+            write_json(temporary / RECORD, record | more)
+            _put_in_place(temporary, directory)
+            _log(f"{stage}: {directory} written in {seconds:.0f} s")
+        ranks.from_first(world, lambda: None)  # the product is there before anyone reads it
     return directory
 
 
-def fingerprint(path: Path) -> str:
-    """Hash of a file, or of the weights in a directory."""
+def fingerprint(path: Path) -> str | dict[str, str]:
+    """Hash of a file; or of every file in a folder, by name, except notes and hidden files.
+
+    UserError when there is no such file or folder, or when a model directory has no weights.
+    """
     path = Path(path)
     if path.is_file():
         return sha256(path)
-    for name in ("model.safetensors", "model.onnx", "model.pdiparams"):
-        if (path / name).is_file():
-            return sha256(path / name)
-    raise UserError(f"{path}: no model there (model.safetensors, model.onnx or model.pdiparams)")
+    if not path.is_dir():
+        raise UserError(f"{path}: no such file or directory")
+    names = sorted(p.name for p in path.iterdir() if p.is_file() and _counts(p.name))
+    is_model = any(name in names for name in ("config.json", "deploy.json")) or not names
+    if is_model and not any(name.endswith(WEIGHTS) for name in names):
+        raise UserError(f"{path}: no model there (no file of {', '.join(WEIGHTS)})")
+    return {name: sha256(path / name) for name in names}
 
 
-def _previous_record(directory: Path) -> dict | None:
-    if not directory.exists():
-        return None
+def task_files(settings: TaskSettings) -> list[Path]:
+    """The files and folders that a task reads, as far as its settings name them."""
+    values = (getattr(settings, name) for name in TaskSettings.model_fields)
+    return [value for value in values if isinstance(value, Path) and value.exists()]
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold an output directory for this process; UserError when another process holds it.
+
+    The lock is a file beside the directory, which is removed at the end. It ends with the process,
+    however that ends.
+    """
+    directory = Path(directory)
+    path = directory.with_name(f".{directory.name}.lock")
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+")
+        except OSError as error:
+            raise UserError(f"output_dir: {directory}: cannot write: {error.strerror}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"output_dir: {directory} is being written by another process; "
+                    "wait for it, or name another output_dir"
+                ) from None
+            except OSError as error:  # some cluster file systems have no locks
+                _log(f"{path}: cannot be locked ({error}); start this command only once at a time")
+            if not _is_same_file(file, path):
+                continue  # removed by its last holder between open and lock
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def read_record(directory: Path) -> dict | None:
+    """The record of a finished directory; None when there is nothing yet.
+
+    UserError when the directory holds something that no stage has written.
+    """
     try:
-        return json.loads((directory / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        if any(directory.iterdir()):
+        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        record = None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory / RECORD}: unreadable ({error}); remove {directory}") from None
+    if record is None:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise UserError(
                 f"{directory}: exists and was not made by this command; "
                 "name another output_dir or remove it"
-            ) from None
+            )
         return None
+    if not isinstance(record, dict):
+        raise UserError(f"{directory / RECORD}: not a JSON object; remove {directory}")
+    return record
 
 
-def _comparable(record: dict) -> dict:
-    return {"settings": record.get("settings"), "inputs": record.get("inputs")}
+def _must_be_written(stage: str, directory: Path, record: dict[str, Any]) -> bool:
+    previous = read_record(directory)
+    if previous is None:
+        return True
+    changed = differences(
+        {key: previous.get(key) for key in ("settings", "inputs")},
+        {key: record[key] for key in ("settings", "inputs")},
+    )
+    changed += _damaged(directory, previous.get("outputs"))
+    if not changed:
+        _log(f"{stage}: {directory} is finished already")
+        return False
+    _log(f"{stage}: writing {directory} again because of " + "; ".join(changed)[:300])
+    return True
+
+
+def _describe(directory: Path) -> dict[str, dict]:
+    """Size, time and hash of every file below a directory."""
+    described = {}
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            described[str(path.relative_to(directory))] = {
+                "size": status.st_size,
+                "mtime_ns": status.st_mtime_ns,
+                "sha256": sha256(path),
+            }
+    return described
+
+
+def _damaged(directory: Path, outputs: Any) -> list[str]:
+    """Which files of a finished directory are missing or not as they were written."""
+    if not isinstance(outputs, dict):
+        return ["outputs: not recorded"]
+    problems = []
+    for name, written in outputs.items():
+        path = directory / name
+        if not path.is_file():
+            problems.append(f"{name}: deleted")
+            continue
+        status = path.stat()
+        if (status.st_size, status.st_mtime_ns) == (written["size"], written["mtime_ns"]):
+            continue
+        if status.st_size != written["size"] or sha256(path) != written["sha256"]:
+            problems.append(f"{name}: changed since it was written")
+    return problems
+
+
+def _put_in_place(temporary: Path, directory: Path) -> None:
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.replace(old)
+    temporary.replace(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _empty(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+
+
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name != RECORD and not name.endswith(".md")
+
+
+def _is_same_file(file, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _log(text: str) -> None:

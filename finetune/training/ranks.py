@@ -1,13 +1,20 @@
 """Fine-tuning on several Fleet ranks: who takes which rows, and gradients over all of them.
 
 Started by `python -m paddle.distributed.launch --nproc_per_node N finetune/__main__.py train ...`.
-Every rank holds the whole model and evaluates the whole dev set, so all take the same decisions.
+Every rank holds the whole model. What decides (scores, importance, ranges) is computed by the first
+rank and sent to the others.
 """
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 
+from data_pipeline.base.errors import UserError
 from data_pipeline.loading import order
 from pretrain.training import world as pretraining_world
+
+T = TypeVar("T")
 
 
 class World(order.World):
@@ -39,6 +46,37 @@ def current() -> World:
     """From the launcher's environment, without importing Paddle."""
     world = pretraining_world.current()
     return World(world.rank, world.size)
+
+
+def from_first(world: World, function: Callable[[], T]) -> T:
+    """What `function` returns on the first rank, on every rank; the others do not call it.
+
+    A UserError on the first rank is raised on all of them.
+    """
+    if world.size == 1:
+        return function()
+    import paddle.distributed as dist
+
+    outcome: list = [None, None]
+    if world.rank == 0:
+        try:
+            outcome[0] = function()
+        except UserError as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def require_one(command: str) -> None:
+    """UserError when a command that runs in one process was started on several ranks."""
+    size = current().size
+    if size > 1:
+        raise UserError(
+            f"{command} runs in one process and was started on {size} ranks; "
+            f"start it as python -m finetune {command}"
+        )
 
 
 def join() -> World:

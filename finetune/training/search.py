@@ -1,103 +1,130 @@
-"""Search of batch size and learning rate: the published grid, or Optuna's TPE.
+"""Search of training settings: every point of a grid, or Optuna's TPE.
 
-The study is on disk (study.db), so that an interrupted search goes on; bad trials are pruned by the
-median of the others at the same step. At the end the best settings are trained once more into a
-classifier directory.
+The study is on disk (study.db), so that an interrupted search continues; a trial that did not end
+is done again. TPE prunes bad trials by the median of the others at the same step; a grid tries
+every point to its end. `best/` is the classifier of the best trial so far.
 """
 
+import shutil
 import sys
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import differences
-from finetune.recipes import SearchRecipe, TrainRecipe
-from finetune.settings import FitSettings, SearchSettings
-from finetune.tasks import open_task
-from finetune.training.kinds import KINDS
-from finetune.training.output import make_once
+from finetune.recipes import SearchRecipe
+from finetune.settings import DistillSettings, FitSettings, SearchSettings
+from finetune.training.output import fingerprint, locked, task_files
 from pretrain.encoders.config import locate, read_config
+
+BEST = "best"
+CANDIDATE = ".candidate"  # classifier of the trial that has just ended
 
 
 def search(recipe: SearchRecipe) -> dict:
-    """Search, then train the best; returns its settings, score and directory."""
+    """Search; returns the best settings, their score on dev, and the directory of their model."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    read_config(recipe.encoder)  # says how to get an encoder that is not there
+    read_config(recipe.encoder)  # the error says how to get an encoder that is missing
     recipe = recipe.model_copy(update={"encoder": locate(recipe.encoder)})
-    study = open_study(recipe)
-    left = trials_of(recipe.search) - len(_ended(study))
-    if left > 0:
-        objective = objective_of(recipe)
-        study.optimize(objective, n_trials=left, callbacks=[_show])
-    if not study.best_trials:
-        raise UserError(f"{recipe.output_dir}: no trial finished")
-    kind = KINDS[open_task(recipe.task).kind]
-    score = kind.encoded.score_name(recipe.train.choose_by)
-    plots(study, recipe.output_dir, f"{score} on dev")
-    best = fit_settings(recipe.train, study.best_params)
-    summary = {
-        "best": study.best_params,
-        score: study.best_value,
-        "trials": [
-            {"params": trial.params, "value": trial.value, "state": trial.state.name}
-            for trial in study.trials
-        ],
+    with locked(recipe.output_dir):
+        study = open_study(recipe)
+        trials = Trials(recipe)
+        for params in left_to_try(study, recipe.search):
+            if params is not None:
+                study.enqueue_trial(params)
+            study.optimize(trials.objective, n_trials=1, callbacks=[trials.after_trial])
+        if not completed(study):
+            raise UserError(f"{recipe.output_dir}: no trial was completed")
+        trials.restore_best(study)
+        plots(study, recipe.output_dir, f"{trials.score} on dev")
+        summary = {
+            "best": study.best_params,
+            "trial": study.best_trial.number,
+            "score": trials.score,
+            trials.score: study.best_value,
+            "trials": [
+                {"params": trial.params, "value": trial.value, "state": trial.state.name}
+                for trial in study.trials
+            ],
+        }
+        write_json(recipe.output_dir / "search.json", summary)
+    return {"classifier": str(recipe.output_dir / BEST), **summary}
+
+
+def space(settings: SearchSettings) -> dict[str, tuple]:
+    """What is searched: name to its values. Names without values are left out."""
+    values = {
+        "batch_size": settings.batch_sizes,
+        "learning_rate": settings.learning_rates,
+        "epochs": settings.epochs,
+        "alpha": settings.alphas,
+        "temperature": settings.temperatures,
     }
-    write_json(recipe.output_dir / "search.json", summary)
-    directory = _train_best(recipe, best)
-    return {"classifier": str(directory), **summary}
+    return {name: choices for name, choices in values.items() if choices}
 
 
-def _train_best(recipe: SearchRecipe, settings: FitSettings) -> Path:
-    best = TrainRecipe(
-        output_dir=recipe.output_dir / "best",
-        encoder=recipe.encoder,
-        task=recipe.task,
-        train=settings,
-        max_length=recipe.max_length,
-    )
-
-    def write(directory: Path) -> None:
-        from finetune.training.train import train_classifier
-
-        train_classifier(best, directory)
-
-    return make_once("train", best.output_dir, best, [best.encoder], write)
+def grid(settings: SearchSettings) -> list[dict[str, Any]]:
+    """Every combination of the values."""
+    choices = space(settings)
+    return [dict(zip(choices, point, strict=True)) for point in product(*choices.values())]
 
 
-def trials_of(settings: SearchSettings) -> int:
-    """All points of the grid, or as many as are asked for."""
+def left_to_try(study, settings: SearchSettings):
+    """Parameters of the trials that are left, one after the other; None lets TPE choose.
+
+    Trials that were interrupted or failed count as not done.
+    """
+    done = [trial.params for trial in ended(study)]
     if settings.method == "grid":
-        return len(settings.batch_sizes) * len(settings.learning_rates)
-    return settings.trials
+        yield from (point for point in grid(settings) if point not in done)
+        return
+    complete = set(space(settings))
+    interrupted = [
+        trial.params
+        for trial in study.trials
+        if trial.state.name in ("FAIL", "RUNNING") and set(trial.params) == complete
+    ]
+    again = [params for params in interrupted if params not in done]
+    for _ in range(settings.trials - len(done)):
+        yield again.pop(0) if again else None
 
 
 def open_study(recipe: SearchRecipe):
-    """The study on disk; UserError when it was made by another recipe."""
+    """The study on disk; UserError when it was made by another recipe or from other inputs."""
     import optuna
 
     settings = recipe.search
     recipe.output_dir.mkdir(parents=True, exist_ok=True)
-    grid = {"batch_size": settings.batch_sizes, "learning_rate": settings.learning_rates}
-    sampler = (
-        optuna.samplers.GridSampler({k: list(v) for k, v in grid.items()}, seed=settings.seed)
-        if settings.method == "grid"
-        else optuna.samplers.TPESampler(seed=settings.seed)
-    )
     study = optuna.create_study(
         storage=f"sqlite:///{(recipe.output_dir / 'study.db').resolve()}",
         study_name="search",
-        sampler=sampler,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=settings.startup_trials),
+        pruner=(
+            optuna.pruners.NopPruner()
+            if settings.method == "grid"
+            else optuna.pruners.MedianPruner(n_startup_trials=settings.startup_trials)
+        ),
         direction="maximize",
         load_if_exists=True,
     )
-    values = recipe.model_dump(mode="json", exclude={"output_dir": True, "search": {"trials"}})
-    before = study.user_attrs.get("recipe")
-    if before is None:
-        study.set_user_attr("recipe", values)
+    # a sampler that starts again from the seed would repeat its first choices
+    study.sampler = optuna.samplers.TPESampler(seed=settings.seed + len(study.trials))
+    inputs = [recipe.encoder, *task_files(recipe.task)]
+    if recipe.distill:
+        inputs.append(recipe.distill.teacher)
+    values = {
+        "recipe": recipe.model_dump(
+            mode="json", exclude={"output_dir": True, "search": {"trials"}}
+        ),
+        "inputs": {str(path): fingerprint(path) for path in inputs},
+    }
+    before = {name: study.user_attrs.get(name) for name in values}
+    if before["recipe"] is None:
+        for name, value in values.items():
+            study.set_user_attr(name, value)
     elif changed := differences(before, values):
         raise UserError(
             f"{recipe.output_dir}: its study was made by other settings: {'; '.join(changed)[:300]}"
@@ -105,25 +132,41 @@ def open_study(recipe: SearchRecipe):
     return study
 
 
-def objective_of(recipe: SearchRecipe):
-    """What Optuna calls: fine-tune with a trial's settings; the best score on dev."""
-    import optuna
+class Trials:
+    """Trains one classifier a trial, and leaves that of the best one in `best/`."""
 
-    from finetune.training import classifier
-    from finetune.training.evaluate import evaluate
-    from finetune.training.fit import fit
-    from finetune.training.task_data import encode_task
-    from finetune.training.train import backward_of
+    def __init__(self, recipe: SearchRecipe):
+        from finetune.training.task_data import encode_task
 
-    data = encode_task(recipe.task, Path(recipe.encoder), recipe.max_length)
+        self.recipe = recipe
+        self.data = encode_task(recipe.task, Path(recipe.encoder), recipe.max_length)
+        self.score = self.data.train.score_name(recipe.train.choose_by)
 
-    def objective(trial) -> float:
-        settings = fit_settings(recipe.train, suggested(trial, recipe.search))
-        score = data.train.score_name(settings.choose_by)
-        model = classifier.from_encoder(recipe.encoder, len(data.task.labels), data.task.kind)
+    def objective(self, trial) -> float:
+        """Fine-tune with a trial's settings; the best score on dev."""
+        return self.train(suggested(trial, self.recipe.search), trial.number, trial)
+
+    def train(self, params: dict[str, Any], number: int, trial=None) -> float:
+        """Train with `params` into the candidate's directory; equal params give equal weights."""
+        import optuna
+        import paddle
+
+        from finetune.training import classifier
+        from finetune.training.evaluate import evaluate
+        from finetune.training.fit import fit
+        from finetune.training.train import backward_of, teacher_of
+
+        settings = fit_settings(self.recipe.train, params)
+        distill = distill_settings(self.recipe.distill, params)
+        data = self.data
+        paddle.seed(settings.seed)
+        model = classifier.from_encoder(self.recipe.encoder, len(data.task.labels), data.task.kind)
+        teacher = teacher_of(distill, data) if distill else None
 
         def report(entry: dict) -> None:
-            trial.report(entry[score], entry["step"] * settings.batch_size)
+            if trial is None:
+                return
+            trial.report(entry[self.score], entry["step"] * settings.batch_size)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
@@ -131,32 +174,75 @@ def objective_of(recipe: SearchRecipe):
             model,
             data.train,
             settings,
-            backward_of(model, settings, data.train),
+            backward_of(model, settings, data.train, teacher, distill),
             lambda: evaluate(model, data.dev),
-            label=f"trial {trial.number}",
+            label=f"trial {number}",
             on_evaluation=report,
         )
-        return fitted.best[score]
+        candidate = self.recipe.output_dir / CANDIDATE
+        shutil.rmtree(candidate, ignore_errors=True)
+        data.save(model, candidate, data.result(model, fitted, trial=number, params=params))
+        return fitted.best[self.score]
 
-    return objective
+    def after_trial(self, study, trial) -> None:
+        """Show a trial; its classifier becomes `best/` when it is the best so far."""
+        value = "pruned" if trial.value is None else f"{trial.value:.4f}"
+        best = f"; best {study.best_value:.4f}" if completed(study) else ""
+        print(f"trial {trial.number}: {trial.params} {value}{best}", file=sys.stderr, flush=True)
+        if completed(study) and study.best_trial.number == trial.number:
+            self._promote()
+
+    def restore_best(self, study) -> None:
+        """Train the best trial again if its classifier was lost between two moments."""
+        from finetune.training.files import read_result
+
+        best = study.best_trial
+        if read_result(self.recipe.output_dir / BEST).get("trial") != best.number:
+            self.train(best.params, best.number)
+            self._promote()
+        shutil.rmtree(self.recipe.output_dir / CANDIDATE, ignore_errors=True)
+
+    def _promote(self) -> None:
+        best = self.recipe.output_dir / BEST
+        shutil.rmtree(best, ignore_errors=True)
+        (self.recipe.output_dir / CANDIDATE).rename(best)
 
 
-def suggested(trial, settings: SearchSettings) -> dict:
-    """A trial's batch size and learning rate."""
-    batch_size = trial.suggest_categorical("batch_size", list(settings.batch_sizes))
-    rates = settings.learning_rates
-    if settings.method == "grid":
-        return {
-            "batch_size": batch_size,
-            "learning_rate": trial.suggest_categorical("learning_rate", list(rates)),
-        }
-    rate = trial.suggest_float("learning_rate", min(rates), max(rates), log=True)
-    return {"batch_size": batch_size, "learning_rate": rate}
+def suggested(trial, settings: SearchSettings) -> dict[str, Any]:
+    """A trial's settings: from the grid's point that is enqueued, or where TPE looks next."""
+    choices = space(settings)
+    params = {}
+    for name, values in choices.items():
+        if settings.method == "grid" or name in ("batch_size", "epochs"):
+            params[name] = trial.suggest_categorical(name, list(values))
+        else:
+            logarithmic = name == "learning_rate"
+            params[name] = trial.suggest_float(name, min(values), max(values), log=logarithmic)
+    return params
 
 
-def fit_settings(base: FitSettings, params: dict) -> FitSettings:
+def fit_settings(base: FitSettings, params: dict[str, Any]) -> FitSettings:
     """The recipe's settings with a trial's values."""
-    return base.model_copy(update=params)
+    return base.model_copy(
+        update={name: params[name] for name in params if name in FitSettings.model_fields}
+    )
+
+
+def distill_settings(base: DistillSettings | None, params: dict[str, Any]):
+    """The recipe's distillation with a trial's values; None without distillation."""
+    return base and base.model_copy(
+        update={name: params[name] for name in params if name in DistillSettings.model_fields}
+    )
+
+
+def ended(study) -> list:
+    """Trials that ran to their end or were pruned."""
+    return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+
+
+def completed(study) -> list:
+    """Trials that ran to their end."""
+    return [trial for trial in study.trials if trial.state.name == "COMPLETE"]
 
 
 def plots(study, directory: Path, score: str) -> None:
@@ -179,13 +265,3 @@ def plots(study, directory: Path, score: str) -> None:
             pyplot.gcf().set_size_inches(11, 5)
             pyplot.savefig(directory / name, dpi=110, bbox_inches="tight")
             pyplot.close("all")
-
-
-def _ended(study) -> list:
-    return [trial for trial in study.trials if trial.state.is_finished()]
-
-
-def _show(study, trial) -> None:
-    value = "pruned" if trial.value is None else f"{trial.value:.4f}"
-    line = f"trial {trial.number}: {trial.params} {value}; best {study.best_value:.4f}"
-    print(line, file=sys.stderr, flush=True)

@@ -1,5 +1,11 @@
 """A stage's directory is whole or not there, and is made anew only when something changed."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from data_pipeline.base.errors import UserError
@@ -68,6 +74,61 @@ def test_an_interrupted_stage_leaves_the_old_product(tmp_path, source, error):
     assert make(tmp_path, source, write, value=2)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert not (tmp_path / "out" / "half").exists()
+
+
+def test_made_anew_when_a_file_of_the_product_is_gone_or_changed(tmp_path, source, capsys):
+    make(tmp_path, source, write)
+    (tmp_path / "out" / "product").unlink()
+    assert make(tmp_path, source, write)
+    assert "product: deleted" in capsys.readouterr().err
+    (tmp_path / "out" / "product").write_text("DONE")
+    assert make(tmp_path, source, write)
+    assert "product: changed since it was written" in capsys.readouterr().err
+    shutil.copytree(tmp_path / "out", tmp_path / "copy")  # with other times
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "copy").rename(tmp_path / "out")
+    assert not make(tmp_path, source, write)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "config.json", "labels.json"])
+def test_made_anew_when_any_file_beside_the_weights_changes(name, tmp_path, source, capsys):
+    (source / name).write_text("a")
+    make(tmp_path, source, write)
+    (source / name).write_text("b")
+    assert make(tmp_path, source, write)
+    assert name in capsys.readouterr().err
+
+
+def test_two_processes_do_not_write_one_directory(tmp_path, source):
+    def write_while_another_tries(directory):
+        code = (
+            "from pathlib import Path\n"
+            "from data_pipeline.base.recipes import Recipe\n"
+            "from finetune.training import output\n"
+            "output.make_once('try', Path('out'), Recipe(), [], print)\n"
+        )
+        other = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert other.returncode == 1
+        assert "UserError: output_dir: out is being written by another process" in other.stderr
+        write(directory)
+
+    assert make(tmp_path, source, write_while_another_tries)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("content", ["[1]", "3", "{"])
+def test_a_damaged_record_is_named(content, tmp_path, source):
+    make(tmp_path, source, write)
+    (tmp_path / "out" / "stage.json").write_text(content)
+    with pytest.raises(UserError, match=r"stage\.json"):
+        make(tmp_path, source, write)
 
 
 def test_an_input_without_a_model_is_named(tmp_path):

@@ -69,6 +69,26 @@ def test_a_finished_stage_is_not_redone_and_a_changed_one_is(
     assert "train.learning_rate: was 0.003, is now 0.001" in capsys.readouterr().err
 
 
+def test_changed_labels_in_a_task_file_are_noticed(tmp_path, encoder, task, fit_settings, capsys):
+    train = tmp_path / "train.jsonl"
+    shutil.copyfile(task.train, train)
+    quick = fit_settings.model_copy(update={"epochs": 0.1})
+    recipe = TrainRecipe(
+        output_dir=tmp_path / "c",
+        encoder=encoder,
+        task=task.model_copy(update={"train": train}),
+        train=quick,
+    )
+    stages.train(recipe)
+    text = train.read_text(encoding="utf-8")
+    train.write_text(text.replace("money", "X").replace("weather", "money").replace("X", "weather"))
+    capsys.readouterr()
+    stages.train(recipe)
+    shown = capsys.readouterr().err
+    assert "train.jsonl: was" in shown
+    assert "finished already" not in shown
+
+
 def test_a_directory_that_is_not_ours_is_left_alone(tmp_path, encoder, task):
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "thesis.txt").write_text("years of work")
