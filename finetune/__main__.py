@@ -96,8 +96,11 @@ def parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="classify lines of text")
     predict.add_argument("model", help="a directory that export, quantise or train wrote")
     predict.add_argument("texts", nargs="*", help="texts; by default the lines of --input or stdin")
-    predict.add_argument("--input", help="UTF-8 file with one text a line (a tab separates a pair)")
-    predict.add_argument("--threads", type=int, default=2)
+    predict.add_argument("--input", help="UTF-8 file, one text a line (a tab separates a pair)")
+    predict.add_argument("--text", metavar="COLUMN", help="--input is a .tsv, .csv or .jsonl table")
+    predict.add_argument("--pair", metavar="COLUMN", help="column of the second text, if any")
+    predict.add_argument("--output", metavar="FILE", help="write one JSON object a line there")
+    predict.add_argument("--threads", type=int, default=2, choices=range(1, 1025), metavar="N")
     predict.add_argument("--json", action="store_true", help="print JSON with all probabilities")
     return top
 

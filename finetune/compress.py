@@ -95,6 +95,7 @@ def fine_tune(recipe: CompressRecipe) -> dict[str, Path]:
             TrainRecipe(
                 output_dir=recipe.output_dir / "train" / name,
                 encoder=encoder,
+                weights=recipe.weights.get(name, "model.safetensors"),
                 task=recipe.task,
                 train=recipe.train.model_copy(update={"epochs": epochs}),
                 max_length=recipe.max_length,

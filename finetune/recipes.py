@@ -35,6 +35,9 @@ class TrainRecipe(Recipe):
     """The classifier directory to write."""
     encoder: Path
     """A released encoder or a teacher's directory."""
+    weights: str = "model.safetensors"
+    """The encoder's file of weights. A pickle (model_state.pdparams) is read only if it is named
+    here, and nothing but plain arrays is taken from it."""
     task: TaskSettings
     """What to learn."""
     train: FitSettings = FitSettings()
@@ -52,6 +55,9 @@ class SearchRecipe(Recipe):
     """Receives study.db, search.json, plots and best/, a classifier directory."""
     encoder: Path
     """A released encoder or a teacher's directory."""
+    weights: str = "model.safetensors"
+    """The encoder's file of weights. A pickle (model_state.pdparams) is read only if it is named
+    here, and nothing but plain arrays is taken from it."""
     task: TaskSettings
     """What to learn."""
     train: FitSettings = FitSettings()
@@ -198,6 +204,9 @@ class CompressRecipe(Recipe):
     """Tokens of each example, longer ones are cut; the task's own by default."""
     train: FitSettings | None = FitSettings()
     """Fine-tuning; null: student and references are fine-tuned already."""
+    weights: dict[str, str] = Field(default_factory=dict)
+    """Files of weights of references (or of `student`) that have no model.safetensors; see
+    `train`'s `weights`."""
     reference_epochs: dict[str, Epochs] = Field(default_factory=dict)
     """Other numbers of epochs for some references."""
     distill: TeacherSettings | None = None

@@ -43,10 +43,11 @@ ORDER = {
         "__main__",
     ],
     "finetune": [
-        # Tables of pure functions, from which the settings' allowed values derive.
+        # Tables from which the settings' allowed values derive, and what they need.
         "training.scores",
         "prune.criteria",
         "quantise.calibration",
+        "deploy.onnx_graph",
         "deploy.formats",
         "tasks",
         "settings",

@@ -24,11 +24,22 @@ def read_deploy(directory: Path) -> dict:
     """deploy.json of an exported directory; UserError when it is missing or damaged."""
     path = Path(directory) / "deploy.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        deploy = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(
             f"{path}: missing or not JSON; `export` and `quantise` write deployable directories"
         ) from None
+    if not isinstance(deploy, dict):
+        raise UserError(f"{path}: must be a JSON object, is {str(deploy)[:60]}")
+    if deploy.get("backend") not in BACKENDS:
+        raise UserError(
+            f"{path}: backend {deploy.get('backend')!r} is not one of {', '.join(BACKENDS)}"
+        )
+    for name, least in (("max_length", 4), ("parameters", 0), ("weight_peak", 0)):
+        value = deploy.get(name, least)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UserError(f"{path}: {name} {value!r} is not a whole number of {least} or more")
+    return deploy
 
 
 def open_backend(directory: Path, threads: int = 2) -> Backend:
@@ -81,7 +92,10 @@ class OnnxBackend:
             )
         except Exception as error:  # onnxruntime has no common base class for what it raises
             raise UserError(f"{path}: ONNX Runtime cannot open it: {str(error)[:300]}") from None
-        names = {item.name for item in self.session.get_inputs()}
+        types = {item.name: item.type for item in self.session.get_inputs()}
+        if set(types) == set(INPUTS) and set(types.values()) != {"tensor(int64)"}:
+            raise UserError(f"{path}: its inputs are {types}, not tensor(int64)")
+        names = set(types)
         if names != set(INPUTS):
             raise UserError(
                 f"{path}: its inputs are {sorted(names)}, not {list(INPUTS)}; "

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.base.errors import UserError
+from finetune.deploy.onnx_graph import fuse
 
 OPSET = 17  # the first with LayerNormalization as one operator
 
 
 def write_onnx(static: Path, directory: Path) -> None:
-    """model.onnx from Paddle's static graph (`static`, a directory)."""
-    to_onnx(static, directory / "model.onnx")
+    """model.onnx from Paddle's static graph (`static`, a directory), fused for ONNX Runtime."""
+    to_onnx(static, static / "model.onnx")
+    fuse(static / "model.onnx", directory / "model.onnx")
 
 
 def write_paddle(static: Path, directory: Path) -> None:

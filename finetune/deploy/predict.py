@@ -71,7 +71,7 @@ class Predictor:
         self.batch_size = batch_size
 
     def predict(
-        self, texts: list[str], pairs: list[str] | None = None
+        self, texts: list[str], pairs: list[str | None] | None = None
     ) -> list[Prediction] | list[Entities]:
         """One prediction a text, in order; UserError for an empty text.
 
@@ -94,7 +94,7 @@ class Predictor:
                 raise UserError(f"text {number} is empty")
         if pairs is not None and len(pairs) != len(texts):
             raise UserError(f"{len(texts)} texts but {len(pairs)} pairs")
-        if pairs is not None and self.kind == "tokens":
+        if self.kind == "tokens" and any(pair is not None for pair in pairs or []):
             raise UserError(f"{self.directory}: finds entities in single texts, not in pairs")
         examples = [
             Example(text, pair)
@@ -108,6 +108,11 @@ class Predictor:
         for rows in sorted_by_length(data.lengths, self.batch_size):
             batch = data.take(rows)
             logits = self.backend.logits(batch["input_ids"], batch["token_type_ids"])
+            if logits.shape[-1] != len(self.labels):
+                raise UserError(
+                    f"{self.directory}/labels.json: has {len(self.labels)} labels, the model "
+                    f"{logits.shape[-1]} classes"
+                )
             for row, value in zip(rows, logits, strict=True):
                 results[row] = value
         return data.collect(results)

@@ -10,7 +10,7 @@ from finetune.quantise.calibration import BINS, Observation
 def observe(
     graph_path: Path, tensors: list[str], batches: list[dict[str, np.ndarray]]
 ) -> dict[str, Observation]:
-    """Run the FP32 model over `batches` twice: for the peaks, then for histograms up to them."""
+    """Run the FP32 model over `batches` twice: for the ranges, then for histograms over them."""
     session = open_with_outputs(graph_path, tensors)
     observed: dict[str, Observation] = {}
     for batch in batches:
@@ -22,7 +22,7 @@ def observe(
     for batch in batches:
         for name, value in zip(tensors, run(session, tensors, batch), strict=True):
             tensor = observed[name]
-            tensor.counts += np.histogram(np.abs(value), BINS, (0.0, tensor.peak))[0]
+            tensor.counts += np.histogram(value, BINS, (tensor.lowest, tensor.highest))[0]
     return observed
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_pipeline.base.machine import FULL_WEIGHT_PEAK
 from finetune.deploy.onnx_graph import Graph
+from finetune.quantise.calibration import activation_grid
 
 QUANTISED = ("MatMul",)
 EMBEDDING_ROWS = 1000  # smaller tables (positions, segments) are left alone
@@ -95,13 +96,6 @@ def quantise_static(
     _insert(graph, nodes)
     graph.prune()
     graph.save(output)
-
-
-def activation_grid(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """float32 scale and uint8 zero point that cover [low, high] and hold 0 exactly."""
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = max((high - low) / 255, 1e-8)
-    return np.float32(scale), np.uint8(np.clip(round(-low / scale), 0, 255))
 
 
 def weight_grid(

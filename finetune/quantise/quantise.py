@@ -1,7 +1,6 @@
 """From an exported FP32 model to an INT8 one that is written only if it is good enough."""
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from data_pipeline.base.files import write_json
 from data_pipeline.base.machine import int8_weight_peak
 from data_pipeline.text import tokenizer
 from finetune.deploy.backends import read_deploy
-from finetune.deploy.onnx_graph import Graph, fuse_attention, simplified
+from finetune.deploy.onnx_graph import Graph
 from finetune.deploy.predict import Predictor
 from finetune.quantise import checks, onnx_int8
 from finetune.quantise.calibration import range_of
@@ -34,6 +33,8 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
     source, settings = Path(recipe.model), recipe.quantise
     if not (source / "model.onnx").is_file():
         raise UserError(f"{source}: no model.onnx; INT8 is made from an ONNX export")
+    if read_deploy(source).get("precision") == "int8":
+        raise UserError(f"{source}: is INT8 already; INT8 is made from an FP32 export")
     fp32 = Predictor(source)
     task = open_task(recipe.task)
     check_labels(fp32.labels, task.labels, source)
@@ -42,17 +43,13 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
         for split in ("dev", "train")
     )
     calibration = calibration_batches(train, settings)
-    with tempfile.TemporaryDirectory() as temporary:
-        fused = Path(temporary) / "fused.onnx"
-        fuse(source / "model.onnx", fused)
-        quantise_file(fused, directory / "model.onnx", settings, calibration, source)
-        products = len(onnx_int8.products(Graph(fused)))
-        evidence = {
-            "kernels": checks.require_int8_kernels(
-                directory / "model.onnx", calibration[0], products
-            ),
-            "layer_errors": checks.layer_errors(fused, directory / "model.onnx", calibration[0]),
-        }
+    fp32_file, int8_file = source / "model.onnx", directory / "model.onnx"
+    quantise_file(fp32_file, int8_file, settings, calibration, source)
+    products = len(onnx_int8.products(Graph(fp32_file)))
+    evidence = {
+        "kernels": checks.require_int8_kernels(int8_file, calibration[0], products),
+        "layer_errors": checks.layer_errors(fp32_file, int8_file, calibration[0]),
+    }
     tokenizer.copy(source, directory)
     shutil.copyfile(source / "labels.json", directory / "labels.json")
     deploy = read_deploy(source) | {
@@ -70,14 +67,6 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
     write_json(directory / "deploy.json", deploy | evidence)
 
 
-def fuse(source: Path, output: Path) -> None:
-    """The FP32 graph in the operators that ONNX Runtime is quickest in; the same logits."""
-    simplified(source, output)
-    graph = Graph(output)
-    fuse_attention(graph)
-    graph.save(output)
-
-
 def calibration_batches(data: Encoded, settings: QuantiseSettings) -> list[dict]:
     """Batches of training examples, chosen by a fixed seed."""
     count = min(settings.batches * settings.batch_size, len(data))
@@ -91,7 +80,7 @@ def calibration_batches(data: Encoded, settings: QuantiseSettings) -> list[dict]
 def quantise_file(
     fp32: Path, int8: Path, settings: QuantiseSettings, calibration: list[dict], source: Path
 ) -> None:
-    """Write the INT8 graph of a (fused) FP32 graph in the way `settings` asks for."""
+    """Write the INT8 graph of an exported FP32 graph in the way `settings` asks for."""
     options = {"per_channel": settings.per_channel, "peak": weight_peak(settings)}
     if settings.mode == "dynamic":
         onnx_int8.quantise_dynamic(fp32, int8, **options)

@@ -79,17 +79,22 @@ class Encoded:
 
 
 def encode(encoder, examples: list[Example], max_length: int) -> Encoded:
-    """Encode examples with a `data_pipeline.text.encode.WordPieceEncoder`."""
-    pairs = [example.pair or "" for example in examples]
-    input_ids, types = encoder.classify(
-        [example.text for example in examples], pairs if any(pairs) else None, max_length
-    )
+    """Encode examples with a `data_pipeline.text.encode.WordPieceEncoder`.
+
+    Each example is encoded by itself: as a pair if it has one, even an empty one.
+    """
+    input_ids: list = [None] * len(examples)
+    types: list = [None] * len(examples)
+    for is_pair in (False, True):
+        rows = [row for row, e in enumerate(examples) if (e.pair is not None) == is_pair]
+        texts = [examples[row].text for row in rows]
+        pairs = [examples[row].pair for row in rows] if is_pair else None
+        encoded = encoder.classify(texts, pairs, max_length)
+        for row, ids, segments in zip(rows, *encoded, strict=True):
+            input_ids[row] = np.asarray(ids, np.int64)
+            types[row] = np.asarray(segments, np.int64)
     labels = [-1 if example.label is None else example.label for example in examples]
-    return Encoded(
-        [np.asarray(ids, np.int64) for ids in input_ids],
-        [np.asarray(ids, np.int64) for ids in types],
-        np.asarray(labels, np.int64),
-    )
+    return Encoded(input_ids, types, np.asarray(labels, np.int64))
 
 
 def pad(rows: list[np.ndarray], length: int | None = None, value: int = 0) -> np.ndarray:

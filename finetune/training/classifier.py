@@ -20,8 +20,15 @@ from data_pipeline.text import tokenizer
 from finetune.training.files import kind_of, read_labels, read_result
 from pretrain.encoders import weights
 from pretrain.encoders.config import read_config
-from pretrain.encoders.load import build_encoder, load_encoder
+from pretrain.encoders.load import (
+    build_encoder,
+    load_encoder,
+    norm_epsilon,
+    set_norm_epsilon,
+)
 
+# PaddleNLP's tokenizers for these vocabularies; they all give BERT's ids.
+TOKENIZERS = {"PPMiniLM": "PPMiniLMTokenizer", "Ernie": "ErnieTokenizer"}
 PAD_BIAS = -1e4  # added to the attention scores of padding, as PaddleNLP's encoders do
 
 
@@ -100,13 +107,20 @@ class LoadedClassifier:
     result: dict
 
 
-def from_encoder(directory: Path | str, classes: int, kind: str = "classification") -> Classifier:
+def from_encoder(
+    directory: Path | str,
+    classes: int,
+    kind: str = "classification",
+    file: str = weights.WEIGHTS,
+) -> Classifier:
     """A classifier for a kind of task on a released encoder, its last linear layer fresh.
+
+    file: the encoder's weights, see `pretrain.encoders.weights.read`.
 
     So is a pooler that was not stored (pre-training by relations has no use for one): at 0 it would
     pass nothing on.
     """
-    model = CLASSIFIERS[kind](load_encoder(directory), classes)
+    model = CLASSIFIERS[kind](load_encoder(directory, file), classes)
     pooler = model.encoder.pooler.dense.weight
     if not bool(pooler.any()):
         pooler.set_value(paddle.normal(0.0, model.encoder.config.initializer_range, pooler.shape))
@@ -127,6 +141,7 @@ def save(
     config["num_labels"] = len(labels)
     config["id2label"] = {str(index): label for index, label in enumerate(labels)}
     config["label2id"] = {label: index for index, label in enumerate(labels)}
+    config["layer_norm_eps"] = norm_epsilon(model)  # of the layers: ERNIE's config is not followed
     config["kept_heads"] = [layer.self_attn.num_heads for layer in model.layers]
     config["kept_ffn"] = [layer.linear1.weight.shape[1] for layer in model.layers]
     weights.write(
@@ -134,9 +149,18 @@ def save(
         {_stored_name(name, prefix): value for name, value in model.state_dict().items()},
     )
     tokenizer.copy(tokenizer_dir, directory)
+    add_tokenizer_class(directory / "tokenizer_config.json", family)
     write_json(directory / "labels.json", labels)
     write_json(directory / "result.json", result)
     write_json(directory / "config.json", config)
+
+
+def add_tokenizer_class(path: Path, family: str) -> None:
+    """Name the class in tokenizer_config.json, so that stock PaddleNLP opens the directory."""
+    values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    values.setdefault("do_lower_case", True)
+    values["tokenizer_class"] = TOKENIZERS.get(family, "BertTokenizer")
+    write_json(path, values)
 
 
 def load(directory: Path | str) -> LoadedClassifier:
@@ -146,6 +170,8 @@ def load(directory: Path | str) -> LoadedClassifier:
     labels = read_labels(directory)
     encoder = build_encoder(config)
     model = CLASSIFIERS[kind_of(config)](encoder, len(labels))
+    if "layer_norm_eps" in config:
+        set_norm_epsilon(model, float(config["layer_norm_eps"]))
     resize(model, config.get("kept_heads"), config.get("kept_ffn"))
     prefix = encoder.base_model_prefix
     tensors = weights.read(directory)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from data_pipeline.base.errors import UserError
+from pretrain.encoders.config import DEFAULT_SIZES, family_of, first_position, read_config
 
 ACTIVATION_SCALES = "activation_scales.json"  # of quantisation-aware training
 
@@ -17,8 +18,13 @@ def read_labels(directory: Path) -> list[str]:
         raise UserError(
             f"{path}: missing or not JSON; a classifier directory is what `train` writes"
         ) from None
-    if not isinstance(labels, list) or len(labels) < 2:
-        raise UserError(f"{path}: must be a list of two or more label names")
+    if (
+        not isinstance(labels, list)
+        or len(labels) < 2
+        or not all(isinstance(label, str) for label in labels)
+        or len(set(labels)) < len(labels)
+    ):
+        raise UserError(f"{path}: must be a list of two or more different label names")
     return labels
 
 
@@ -32,10 +38,34 @@ def check_labels(labels: list[str], of_task: list[str], where: Path) -> None:
         )
 
 
+def check_length(encoder: Path | str, max_length: int | None) -> None:
+    """UserError when `max_length` is more than the positions of an encoder directory."""
+    config = read_config(encoder)
+    sizes = DEFAULT_SIZES | config
+    family = family_of(config, str(encoder))
+    first = first_position(family, config.get("pad_token_id", 0))
+    positions = sizes["max_position_embeddings"] - first
+    if max_length is not None and max_length > positions:
+        raise UserError(
+            f"max_length: {max_length} is more than the {positions} positions of {encoder}"
+        )
+
+
 def read_result(directory: Path) -> dict:
     """result.json of a classifier directory: task, scores, settings; {} when it has none."""
     path = Path(directory) / "result.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not path.exists():
+        return {}
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: unreadable: {error}") from None
+    if not isinstance(result, dict):
+        raise UserError(f"{path}: must be a JSON object, is {str(result)[:60]}")
+    length = result.get("max_length", 4)
+    if not isinstance(length, int) or isinstance(length, bool) or length < 4:
+        raise UserError(f"{path}: max_length {length!r} is not a whole number of 4 or more")
+    return result
 
 
 def kind_of(config: dict) -> str:

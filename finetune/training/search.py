@@ -160,7 +160,9 @@ class Trials:
         distill = distill_settings(self.recipe.distill, params)
         data = self.data
         paddle.seed(settings.seed)
-        model = classifier.from_encoder(self.recipe.encoder, len(data.task.labels), data.task.kind)
+        model = classifier.from_encoder(
+            self.recipe.encoder, len(data.task.labels), data.task.kind, self.recipe.weights
+        )
         teacher = teacher_of(distill, data) if distill else None
 
         def report(entry: dict) -> None:

@@ -12,7 +12,7 @@ from finetune.settings import DistillSettings, FitSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
-from finetune.training.files import check_labels
+from finetune.training.files import check_labels, check_length
 from finetune.training.fit import fit
 from finetune.training.losses import class_weights, counted, soft_cross_entropy
 from finetune.training.task_data import TaskData, encode_task
@@ -20,9 +20,12 @@ from finetune.training.task_data import TaskData, encode_task
 
 def train_classifier(recipe: TrainRecipe, directory: Path) -> None:
     """Fine-tune `recipe.encoder` and write the classifier into `directory`."""
+    check_length(recipe.encoder, recipe.max_length)
     data = encode_task(recipe.task, Path(recipe.encoder), recipe.max_length)
     paddle.seed(recipe.train.seed)
-    model = classifier.from_encoder(recipe.encoder, len(data.task.labels), data.task.kind)
+    model = classifier.from_encoder(
+        recipe.encoder, len(data.task.labels), data.task.kind, recipe.weights
+    )
     teacher = teacher_of(recipe.distill, data) if recipe.distill else None
     fitted = fit(
         model,

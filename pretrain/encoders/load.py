@@ -55,9 +55,7 @@ def load_encoder(directory: Path | str, file: str = weights.WEIGHTS) -> nn.Layer
         config = {**HUGGING_FACE_DEFAULTS, **padding, **config}
     encoder = build_encoder(config, str(directory))
     if is_hugging_face(tensors):  # PaddleNLP's ERNIE ignores the configuration and uses 1e-12
-        for layer in encoder.sublayers():
-            if isinstance(layer, nn.LayerNorm):
-                layer._epsilon = float(config["layer_norm_eps"])
+        set_norm_epsilon(encoder, float(config["layer_norm_eps"]))
     tensors = encoder_tensors(tensors)
     for name, parameter in encoder.state_dict().items():
         if name.startswith("pooler.") and name not in tensors:
@@ -80,6 +78,18 @@ def build_encoder(config: dict, where: str = "config") -> nn.Layer:
     return model(
         model.config_class(**{k: config[k] for k in READ if k in config and hasattr(known, k)})
     )
+
+
+def set_norm_epsilon(model: nn.Layer, epsilon: float) -> None:
+    """Give all layer norms one epsilon; Paddle has no public way to change it."""
+    for layer in model.sublayers():
+        if isinstance(layer, nn.LayerNorm):
+            layer._epsilon = epsilon
+
+
+def norm_epsilon(model: nn.Layer) -> float:
+    """The epsilon of a model's layer norms, which all have the same."""
+    return next(layer._epsilon for layer in model.sublayers() if isinstance(layer, nn.LayerNorm))
 
 
 def is_hugging_face(tensors: Iterable[str]) -> bool:

@@ -52,6 +52,12 @@ def test_order_is_kept_whatever_the_lengths(dynamic):
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+def test_the_encoding_of_a_text_does_not_depend_on_its_neighbours(dynamic):
+    alone = dynamic.logits(["今晴是很好"], [""])
+    beside = dynamic.logits(["今晴是很好", "股是很不好他"], ["", "股票跌"])
+    np.testing.assert_allclose(beside[:1], alone, atol=1e-6)
+
+
 def test_softmax_of_large_logits():
     np.testing.assert_allclose(softmax(np.array([[1000.0, 1000.0]])), [[0.5, 0.5]])
 
@@ -102,6 +108,12 @@ def corrupt(directory, name, content):
         ("labels.json", b"{", r"labels\.json: missing or not JSON"),
         ("labels.json", b'["one"]', "two or more label names"),
         ("deploy.json", b"", r"deploy\.json: missing or not JSON"),
+        ("labels.json", b'["a", "a"]', "two or more different label names"),
+        ("labels.json", b'{"a": 1}', "two or more different label names"),
+        ("labels.json", b'["a", "b", "c"]', "has 3 labels, the model 2 classes"),
+        ("deploy.json", b"[1]", r"deploy\.json: must be a JSON object"),
+        ("deploy.json", b'{"backend": "tvm", "max_length": 9}', "'tvm' is not one of onnxruntime"),
+        ("deploy.json", b'{"backend": "onnxruntime", "max_length": "9"}', "max_length '9'"),
         ("vocab.txt", None, r"vocab\.txt"),
     ],
 )
@@ -109,7 +121,77 @@ def test_a_damaged_directory_is_a_users_error(name, content, message, tmp_path, 
     shutil.copytree(onnx_dir, tmp_path / "m")
     corrupt(tmp_path / "m", name, content)
     with pytest.raises(UserError, match=message):
+        Predictor(tmp_path / "m").predict(["今天晴"])
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{", b'{"max_length": -1}'])
+def test_a_damaged_result_is_a_users_error(content, tmp_path, classifier_dir):
+    shutil.copytree(classifier_dir, tmp_path / "c")
+    (tmp_path / "c" / "result.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"result\.json"):
+        Predictor(tmp_path / "c")
+
+
+def test_an_onnx_file_with_other_types_is_named(tmp_path, onnx_dir):
+    from onnx import TensorProto, helper, save
+
+    shutil.copytree(onnx_dir, tmp_path / "m")
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, None])
+        for name in ("input_ids", "token_type_ids", "logits")
+    ]
+    node = helper.make_node("Add", ["input_ids", "token_type_ids"], ["logits"])
+    graph = helper.make_graph([node], "g", ends[:2], ends[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    save(model, str(tmp_path / "m" / "model.onnx"))
+    with pytest.raises(UserError, match=r"not tensor\(int64\)"):
         Predictor(tmp_path / "m")
+
+
+def test_lines_stay_aligned_with_their_input(onnx_dir, tmp_path, capsys):
+    lines = ["\ufeff" + TEXTS[0], "", TEXTS[1] + "\u2028很", "今\t晴\x0c好", " ", TEXTS[3]]
+    (tmp_path / "in.txt").write_bytes("\r\n".join(lines).encode())
+    command = ["predict", str(onnx_dir), "--input", str(tmp_path / "in.txt")]
+    assert main(command) == 0
+    shown = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert [line.split("\t")[0] for line in shown] == [
+        "weather",
+        "",
+        "money",
+        "weather",
+        "",
+        "money",
+    ]
+    assert main([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["predictions"]
+    assert [row.get("label") for row in rows] == [
+        "weather",
+        None,
+        "money",
+        "weather",
+        None,
+        "money",
+    ]
+    alone = Predictor(onnx_dir).predict(["今"], ["晴\x0c好"])[0]  # a pair, beside single texts
+    assert rows[3]["probability"] == pytest.approx(alone.probability, abs=1e-5)
+
+
+def test_predictions_of_an_unlabelled_file_are_written(onnx_dir, tmp_path):
+    rows = [{"id": number, "sentence": text} for number, text in enumerate(TEXTS)]
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["predict", str(onnx_dir), "--input", str(source), "--text", "sentence"]
+    assert main([*command, "--output", str(output)]) == 0
+    written = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [row["label"] for row in written] == ["weather", "money", "weather", "money"]
+    assert [row["id"] for row in written] == [0, 1, 2, 3]
+    assert main([*command[:-1], "text"]) == 2
+
+
+def test_the_expected_encoding_is_named(onnx_dir, tmp_path, capsys):
+    (tmp_path / "in.txt").write_bytes("今天晴".encode("gbk"))
+    assert main(["predict", str(onnx_dir), "--input", str(tmp_path / "in.txt")]) == 2
+    assert "must be UTF-8" in capsys.readouterr().err
 
 
 def test_the_command_reads_arguments_files_and_pairs(onnx_dir, tmp_path, capsys):
@@ -119,7 +201,7 @@ def test_the_command_reads_arguments_files_and_pairs(onnx_dir, tmp_path, capsys)
     (tmp_path / "in.txt").write_text("\n\n".join(TEXTS[:2]), encoding="utf-8")
     assert main(["predict", str(onnx_dir), "--input", str(tmp_path / "in.txt")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[0] for line in lines] == ["weather", "money"]
+    assert [line.split("\t")[0] for line in lines] == ["weather", "", "money"]
     assert main(["predict", str(onnx_dir), "今天\t晴"]) == 0
 
 

@@ -12,10 +12,10 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.deploy.backends import open_backend
+from finetune.deploy.formats import to_onnx
 from finetune.deploy.onnx_graph import Graph
 from finetune.quantise import calibration, checks, onnx_int8
 from finetune.quantise.qat_scales import learnt_ranges
-from finetune.quantise.quantise import fuse
 from finetune.recipes import ExportRecipe, QatRecipe, QuantiseRecipe
 from finetune.training import classifier
 
@@ -94,25 +94,31 @@ def onnx_int8_dtype(item) -> str:
     return str(numpy_helper.to_array(item).dtype)
 
 
-def test_fusing_attention_keeps_the_logits(tmp_path, onnx_dir):
+def test_the_fp32_export_is_fused_and_has_the_same_logits(tmp_path, onnx_dir, static_dir):
     import onnxruntime
 
-    fuse(onnx_dir / "model.onnx", tmp_path / "fused.onnx")
-    kinds = [node.op_type for node in Graph(tmp_path / "fused.onnx").model.graph.node]
+    kinds = [node.op_type for node in Graph(onnx_dir / "model.onnx").model.graph.node]
     assert kinds.count("MultiHeadAttention") == 2
     assert "Softmax" not in kinds
+    to_onnx(static_dir, tmp_path / "plain.onnx")
+    assert "Softmax" in [node.op_type for node in Graph(tmp_path / "plain.onnx").model.graph.node]
     ids = np.array([[2, 7, 8, 9, 3], [2, 9, 3, 0, 0]])
     feed = {"input_ids": ids, "token_type_ids": np.zeros_like(ids)}
     logits = [
         onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feed)
-        for path in (onnx_dir / "model.onnx", tmp_path / "fused.onnx")
+        for path in (onnx_dir / "model.onnx", tmp_path / "plain.onnx")
     ]
     np.testing.assert_allclose(logits[1][0], logits[0][0], atol=1e-5)
 
 
+def test_int8_of_int8_is_refused(tmp_path, int8_dir, task):
+    with pytest.raises(UserError, match="is INT8 already"):
+        quantised(tmp_path / "q", int8_dir, task)
+
+
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 3.0), (0.0, 2.5), (0.5, 2.0), (-4.0, -1.0)])
 def test_activation_grid_covers_the_range_and_holds_zero(low, high):
-    scale, zero = onnx_int8.activation_grid(low, high)
+    scale, zero = calibration.activation_grid(low, high)
     ends = (np.array([0, 255]) - float(zero)) * float(scale)
     assert ends[0] <= min(low, 0) + float(scale) / 2
     assert ends[1] >= max(high, 0) - float(scale) / 2
@@ -153,10 +159,30 @@ def test_a_model_whose_sums_would_overflow_here_is_warned_of(tmp_path, onnx_dir,
 
 def observation(values: np.ndarray, peaks=None) -> calibration.Observation:
     peak = np.abs(values).max()
-    counts = np.histogram(np.abs(values), calibration.BINS, (0, peak))[0]
+    counts = np.histogram(values, calibration.BINS, (values.min(), values.max()))[0]
     return calibration.Observation(
         float(values.min()), float(values.max()), peaks or [peak], counts
     )
+
+
+def squared_error(values, observed, limit):
+    """Of the uint8 grid that ONNX Runtime runs, from its definition."""
+    scale, zero = calibration.activation_grid(
+        max(observed.lowest, -limit), min(observed.highest, limit)
+    )
+    level = np.clip(np.round(values / scale) + int(zero), 0, 255)
+    return float(((values - (level - int(zero)) * scale) ** 2).mean())
+
+
+def test_the_grid_that_is_deployed_is_scored():
+    """After ReLU the grid has 255 steps, not 127: larger values are worth covering."""
+    values = np.abs(np.random.default_rng(0).normal(size=50_000))
+    values[:5] = 9.0
+    observed = observation(values)
+    threshold = calibration.mean_squared_error(observed, 0)
+    limits = np.linspace(2, 9, 71)
+    errors = [squared_error(values, observed, limit) for limit in limits]
+    assert squared_error(values, observed, threshold) < 1.02 * min(errors)
 
 
 def test_calibrations_by_their_definitions():
@@ -170,10 +196,7 @@ def test_calibrations_by_their_definitions():
         np.quantile(np.abs(values), 0.999), rel=0.02
     )
     limits = np.linspace(1, 40, 200)
-    errors = [
-        ((values - np.clip(np.round(values / (t / 127)), -127, 127) * t / 127) ** 2).mean()
-        for t in limits
-    ]
+    errors = [squared_error(values, observed, limit) for limit in limits]
     best = limits[int(np.argmin(errors))]
     threshold = calibration.mean_squared_error(observed, 0)
     assert errors[int(np.abs(limits - threshold).argmin())] < 1.2 * min(errors), (threshold, best)
@@ -206,8 +229,7 @@ def test_learnt_scales_reach_the_int8_model(tmp_path, classifier_dir, task):
         for node in graph.model.graph.node
         if node.op_type == "QuantizeLinear"
     ]
-    fuse(exported / "model.onnx", tmp_path / "fused.onnx")
-    found = learnt_ranges(Graph(tmp_path / "fused.onnx"), exported)
+    found = learnt_ranges(Graph(exported / "model.onnx"), exported)
     wanted = [high / 127 for _, high in found.values()]
     np.testing.assert_allclose(sorted(stored), sorted(wanted), rtol=1e-5)
     peaks = {row["abs_max"] for row in learnt}

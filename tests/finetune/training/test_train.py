@@ -160,6 +160,61 @@ def test_other_families_classify_and_load_again(architecture, tmp_path, new_enco
     np.testing.assert_array_equal(again(ids, types).numpy(), model(ids, types).numpy())
 
 
+def test_an_epsilon_other_than_the_librarys_survives(tmp_path, new_encoder):
+    """A Hugging Face ERNIE has 1e-5 where PaddleNLP's has 1e-12."""
+    import paddle
+
+    from pretrain.encoders.load import set_norm_epsilon
+
+    encoder = new_encoder(tmp_path / "e", "ErnieModel")
+    model = classifier.from_encoder(encoder, 2)
+    set_norm_epsilon(model, 0.1)
+    model.eval()
+    classifier.save(model, tmp_path / "c", ["a", "b"], encoder / "vocab.txt", {})
+    again = classifier.load(tmp_path / "c").model
+    again.eval()
+    ids = paddle.to_tensor([[2, 7, 8, 3]])
+    types = paddle.zeros_like(ids)
+    np.testing.assert_array_equal(again(ids, types).numpy(), model(ids, types).numpy())
+
+
+@pytest.mark.parametrize("architecture", ["PPMiniLMModel", "BertModel", "ErnieModel"])
+def test_stock_tokenizers_open_a_classifier_directory(architecture, tmp_path, new_encoder):
+    from paddlenlp.transformers import AutoTokenizer
+
+    encoder = new_encoder(tmp_path / "e", architecture)
+    model = classifier.from_encoder(encoder, 2)
+    classifier.save(model, tmp_path / "c", ["a", "b"], encoder / "vocab.txt", {})
+    stock = AutoTokenizer.from_pretrained(str(tmp_path / "c"))
+    ids = stock("今天晴 abc")["input_ids"]
+    assert ids == WordPieceEncoder(encoder / "vocab.txt").classify(["今天晴 abc"])[0][0]
+
+
+def test_an_encoder_in_several_files_can_be_fine_tuned(tmp_path, encoder, task, fit_settings):
+    from pretrain.encoders import weights
+
+    sharded = tmp_path / "e"
+    shutil.copytree(encoder, sharded)
+    tensors = weights.read(sharded)
+    (sharded / "model.safetensors").unlink()
+    places = {}
+    for number, name in enumerate(sorted(tensors)):
+        places[name] = f"model-{number % 2}.safetensors"
+    for file in set(places.values()):
+        part = {name: tensors[name] for name in tensors if places[name] == file}
+        weights.write(sharded / file, part)
+    (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    quick = fit_settings.model_copy(update={"epochs": 0.1})
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=sharded, task=task, train=quick)
+    assert (stages.train(recipe) / "model.safetensors").is_file()
+
+
+def test_a_length_beyond_the_positions_is_named(tmp_path, encoder, task):
+    recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, max_length=129)
+    with pytest.raises(UserError, match="max_length: 129 is more than the 128 positions"):
+        stages.train(recipe)
+
+
 def test_damaged_weights_are_a_users_error(tmp_path, classifier_dir):
     shutil.copytree(classifier_dir, tmp_path / "c")
     path = tmp_path / "c" / "model.safetensors"
