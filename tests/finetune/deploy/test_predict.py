@@ -106,7 +106,7 @@ def corrupt(directory, name, content):
         ("model.onnx", b"nonsense", "ONNX Runtime cannot open it"),
         ("model.onnx", None, "no such ONNX file"),
         ("labels.json", b"{", r"labels\.json: missing or not JSON"),
-        ("labels.json", b'["one"]', "two or more label names"),
+        ("labels.json", b'["one"]', "two or more different label names"),
         ("deploy.json", b"", r"deploy\.json: missing or not JSON"),
         ("labels.json", b'["a", "a"]', "two or more different label names"),
         ("labels.json", b'{"a": 1}', "two or more different label names"),
@@ -149,31 +149,22 @@ def test_an_onnx_file_with_other_types_is_named(tmp_path, onnx_dir):
 
 
 def test_lines_stay_aligned_with_their_input(onnx_dir, tmp_path, capsys):
-    lines = ["\ufeff" + TEXTS[0], "", TEXTS[1] + "\u2028很", "今\t晴\x0c好", " ", TEXTS[3]]
-    (tmp_path / "in.txt").write_bytes("\r\n".join(lines).encode())
+    rows = [(TEXTS[0], None), None, (TEXTS[1] + "\u2028很", None), ("今", "晴\x0c好"), None]
+    rows.append((TEXTS[3], None))
+    lines = ["\t".join(filter(None, row)) if row else " " for row in rows]
+    (tmp_path / "in.txt").write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
     command = ["predict", str(onnx_dir), "--input", str(tmp_path / "in.txt")]
+    predictor = Predictor(onnx_dir)
+    expected = [predictor.predict([row[0]], [row[1]])[0] if row else None for row in rows]
     assert main(command) == 0
     shown = capsys.readouterr().out.removesuffix("\n").split("\n")
-    assert [line.split("\t")[0] for line in shown] == [
-        "weather",
-        "",
-        "money",
-        "weather",
-        "",
-        "money",
-    ]
+    assert [line.split("\t")[0] for line in shown] == [e.label if e else "" for e in expected]
     assert main([*command, "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["predictions"]
-    assert [row.get("label") for row in rows] == [
-        "weather",
-        None,
-        "money",
-        "weather",
-        None,
-        "money",
-    ]
-    alone = Predictor(onnx_dir).predict(["今"], ["晴\x0c好"])[0]  # a pair, beside single texts
-    assert rows[3]["probability"] == pytest.approx(alone.probability, abs=1e-5)
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    for row, prediction in zip(found, expected, strict=True):
+        assert row.get("label") == (prediction and prediction.label)
+        if prediction:
+            assert row["probability"] == pytest.approx(prediction.probability, abs=1e-5)
 
 
 def test_predictions_of_an_unlabelled_file_are_written(onnx_dir, tmp_path):
