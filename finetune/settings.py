@@ -101,9 +101,11 @@ class SparseSettings(Recipe):
     """Pruning of single weights."""
 
     method: Literal[*CRITERIA] = "magnitude"
-    """By the size of a weight, or by where training moves it."""
+    """By the size of a weight, by where training moves it, or at random (to compare with)."""
     scope: Literal[*SCOPES] = "local"
-    """The same share of every matrix, or of all matrices together."""
+    """The same share of every matrix (`local`), of all matrices together (`global`), of each
+    layer's matrices (`layer`), whole columns of every matrix (`columns`), or 2 of every 4 weights
+    (`2:4`, at sparsity 0.5)."""
     sparsity: float = Field(0.5, gt=0, lt=1)
     """Share of zeros at the end."""
     begin_share: float = Field(0.1, ge=0, lt=1)
@@ -112,6 +114,8 @@ class SparseSettings(Recipe):
     """Share of the steps after which the target is reached."""
     every: int = Field(10, ge=1)
     """Steps between two choices of the pruned weights."""
+    score_learning_rate: float = Field(1e-2, gt=0)
+    """`movement`: highest learning rate of the scores; linear decay to 0."""
     fit: FitSettings = FitSettings(epochs=3, learning_rate=1e-4)
     """How the other weights are trained meanwhile."""
 
@@ -122,6 +126,12 @@ class SparseSettings(Recipe):
                 f"begin_share {self.begin_share:g} must be less than end_share {self.end_share:g}",
                 "begin_share",
                 "end_share",
+            )
+        if self.scope == "2:4" and self.sparsity > 0.5:
+            raise wrong_together(
+                f"sparsity {self.sparsity:g} is more than 0.5, which scope 2:4 gives at most",
+                "scope",
+                "sparsity",
             )
         return self
 

@@ -59,6 +59,8 @@ def sparsify(recipe: SparseRecipe) -> Path:
         sparsify_classifier(recipe, directory)
 
     inputs = [recipe.classifier, *task_files(recipe.task)]
+    if recipe.distill:
+        inputs.append(recipe.distill.teacher)
     return make_once("sparsify", recipe.output_dir, recipe, inputs, write, on_all_ranks=True)
 
 

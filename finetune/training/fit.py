@@ -32,7 +32,7 @@ def fit(
     evaluate: Callable[[], dict[str, float]],
     *,
     label: str = "train",
-    on_gradients: Callable[[], None] = lambda: None,
+    on_gradients: Callable[[int, int], None] = lambda step, total: None,
     after_step: Callable[[int, int], None] = lambda step, total: None,
     on_evaluation: Callable[[dict], None] = lambda entry: None,
     keep_last: bool = False,
@@ -40,9 +40,9 @@ def fit(
     """Train `model` in place and leave it with the weights that scored best on dev.
 
     `backward(batch)` computes the losses of one batch of tensors, runs their backward passes and
-    returns the value to log; `evaluate()` gives the dev scores. `on_gradients()` runs when the
-    gradients are those of the whole batch, over all ranks, and `after_step(step, total)` after
-    each update, counted from 1 (pruning masks go there). With `keep_last` the last weights
+    returns the value to log; `evaluate()` gives the dev scores. `on_gradients(step, total)` runs
+    when the gradients are those of the whole batch, over all ranks, and `after_step(step, total)`
+    after each update, counted from 1 (pruning masks go there). With `keep_last` the last weights
     stay, as a schedule that ends in its most pruned state needs. `on_evaluation` may raise to
     end the run.
     """
@@ -60,7 +60,7 @@ def fit(
         for step, rows in enumerate(_batches(data, settings, total), 1):
             losses.append(backward(_tensors(data.take(world.mine(rows)))))
             world.average(model.parameters(), world.share(rows))
-            on_gradients()
+            on_gradients(step, total)
             optimizer.step()
             optimizer.clear_grad()
             schedule.step()
