@@ -28,7 +28,9 @@ def test_ratio_is_of_medians():
 
 def test_drops_come_from_a_report(tmp_path):
     rows = [("student", 0.8), ("student-width-0.75", 0.795), ("student-int8", 0.798)]
-    models = [{"name": name, "accuracy": accuracy} for name, accuracy in rows]
+    models = [
+        {"name": name, "accuracy": 0.1, "dev": {"accuracy": accuracy}} for name, accuracy in rows
+    ]
     (tmp_path / "report.json").write_text(json.dumps({"models": models}))
     assert benchmark.accuracy_drops(tmp_path / "report.json") == {
         "prune_drop_points": pytest.approx(0.5),
