@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 if not __package__:  # started by its path, as paddle.distributed.launch does: this folder's modules
     sys.path[0] = str(Path(__file__).parents[1])  # must not be found under their bare names
 
 from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError, command
-from data_pipeline.base.recipes import Recipe, load
+from data_pipeline.base.recipes import Recipe, check, load, parse_overrides
 from finetune import compress, recipes, stages
 from finetune.training import ranks
 from finetune.training.search import search
@@ -59,7 +61,10 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     processes.end_with_launcher()
-    arguments, rest = parser().parse_known_args(with_config(argv or sys.argv[1:]))
+    argv = argv or sys.argv[1:]
+    if argv[:1] == ["serve"] and len(argv) > 1 and Path(argv[1]).is_dir():
+        return serve_directory(argv[1], argv[2:])
+    arguments, rest = parser().parse_known_args(with_config(argv))
     if arguments.command == "predict":
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}")
@@ -73,6 +78,14 @@ def main(argv: list[str] | None = None) -> int:
     ranks.leave()
     if arguments.json and ranks.current().rank == 0:
         print(json.dumps({"output": output}, ensure_ascii=False, default=str))
+    return 0
+
+
+def serve_directory(model: str, overrides: list[str]) -> int:
+    """`serve DIR --key VALUE`: the default recipe for a model directory."""
+    values = {"model": model}
+    values |= {key: yaml.safe_load(value) for key, value in parse_overrides(overrides)}
+    serve(check(recipes.ServeRecipe, values, "serve"))
     return 0
 
 

@@ -104,6 +104,8 @@ class SparseRecipe(Recipe):
     """The task that it was fine-tuned on."""
     sparse: SparseSettings = SparseSettings()
     """How."""
+    distill: DistillSettings | None = None
+    """Optional teacher, for example the classifier itself."""
 
 
 class ExportRecipe(Recipe):
@@ -174,7 +176,7 @@ class ServeRecipe(Recipe):
     max_batch: int = Field(32, ge=1)
     """Texts in one call."""
     window_ms: float = Field(2.0, ge=0)
-    """How long a request waits for others to share a call with."""
+    """How long a call waits for more requests while clients share calls; a lone one never waits."""
     max_texts: int = Field(64, ge=1)
     """Texts in one request."""
     max_characters: int = Field(10_000, ge=1)
@@ -183,6 +185,10 @@ class ServeRecipe(Recipe):
     """Bytes of one request's body."""
     queue_limit: int = Field(1024, ge=1)
     """Texts that may wait; beyond it the answer is 503."""
+    request_seconds: float = Field(10.0, gt=0)
+    """Time for a client to send a request; slower ones are answered 408, or disconnected."""
+    keep_alive_seconds: int = Field(5, ge=1)
+    """Time that a connection may be idle between two requests."""
     stop_seconds: int = Field(30, ge=1)
     """Time to answer the accepted requests when the service is told to stop."""
 

@@ -27,8 +27,6 @@ from pretrain.encoders.load import (
     set_norm_epsilon,
 )
 
-# PaddleNLP's tokenizers for these vocabularies; they all give BERT's ids.
-TOKENIZERS = {"PPMiniLM": "PPMiniLMTokenizer", "Ernie": "ErnieTokenizer"}
 PAD_BIAS = -1e4  # added to the attention scores of padding, as PaddleNLP's encoders do
 
 
@@ -149,18 +147,9 @@ def save(
         {_stored_name(name, prefix): value for name, value in model.state_dict().items()},
     )
     tokenizer.copy(tokenizer_dir, directory)
-    add_tokenizer_class(directory / "tokenizer_config.json", family)
     write_json(directory / "labels.json", labels)
     write_json(directory / "result.json", result)
     write_json(directory / "config.json", config)
-
-
-def add_tokenizer_class(path: Path, family: str) -> None:
-    """Name the class in tokenizer_config.json, so that stock PaddleNLP opens the directory."""
-    values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    values.setdefault("do_lower_case", True)
-    values["tokenizer_class"] = TOKENIZERS.get(family, "BertTokenizer")
-    write_json(path, values)
 
 
 def load(directory: Path | str) -> LoadedClassifier:

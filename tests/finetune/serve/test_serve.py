@@ -62,8 +62,11 @@ def test_bad_requests_get_a_reason(body, status, reason, client):
 def test_what_is_not_json_and_not_there(client):
     answer = client.post("/predict", content=b"{", headers={"content-type": "application/json"})
     assert answer.status_code == 422
-    assert client.get("/predict").status_code == 405
-    assert client.get("/nowhere").status_code == 404
+    for path, status in (("/predict", 405), ("/nowhere", 404)):
+        answer = client.get(path)
+        assert answer.status_code == status
+        assert list(answer.json()) == ["error"]
+        assert path in answer.json()["error"]
 
 
 def test_health_and_openapi(client):
@@ -72,6 +75,62 @@ def test_health_and_openapi(client):
     assert health["labels"] == ["money", "weather"]
     assert "/predict" in client.get("/openapi.json").json()["paths"]
     assert client.get("/docs").status_code == 200
+
+
+def test_metrics_count_what_was_answered(client):
+    before = metric(client, "texts_total")
+    client.post("/predict", json={"texts": ["今晴", "股跌"]})
+    client.post("/predict", json={"texts": []})
+    assert metric(client, "texts_total") == before + 2
+    assert metric(client, 'requests_total{path="/predict",status="422"}') >= 1
+    assert metric(client, "waiting_texts") == 0
+
+
+def metric(client, name: str) -> float:
+    for line in client.get("/metrics").text.splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.rpartition(" ")[2])
+    return 0.0
+
+
+def test_singles_and_pairs_share_a_call(int8_dir):
+    """Each text is encoded by itself, so that they may."""
+    predictor = Predictor(int8_dir)
+    together = predictor.predict(["今晴是很好", "今"], [None, "晴"])
+    alone = [predictor.predict(["今晴是很好"])[0], predictor.predict(["今"], ["晴"])[0]]
+    for one, other in zip(together, alone, strict=True):
+        assert one.probability == pytest.approx(other.probability, abs=1e-4)
+
+
+def test_a_slow_body_gets_408():
+    from finetune.serve.app import BodyReader
+
+    sent = []
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    reader = BodyReader(None, max_bytes=10, seconds=0.01)
+    asyncio.run(reader({"type": "http", "method": "POST", "headers": []}, never, send))
+    assert sent[0]["status"] == 408
+    assert b"not whole after 0.01 seconds" in sent[1]["body"]
+
+
+def test_a_lone_request_does_not_wait_for_the_window():
+    async def scenario():
+        slow = Slow()
+        slow.leave.set()
+        batcher = Batcher(slow, max_batch=8, window=3600.0, queue_limit=10)
+        worker = asyncio.create_task(batcher.run())
+        for text in "abc":
+            await asyncio.wait_for(batcher.predict([text]), 30)
+        await batcher.close()
+        await worker
+
+    asyncio.run(scenario())
 
 
 class Slow:
@@ -92,7 +151,7 @@ class Slow:
 def test_requests_that_wait_are_answered_in_one_call():
     async def scenario():
         slow = Slow()
-        batcher = Batcher(slow, most=8, window=0.0, queue_limit=100)
+        batcher = Batcher(slow, max_batch=8, window=0.0, queue_limit=100)
         worker = asyncio.create_task(batcher.run())
         first = asyncio.create_task(batcher.predict(["a"]))
         while not slow.calls:
@@ -119,7 +178,7 @@ def test_requests_that_wait_are_answered_in_one_call():
 def test_a_full_queue_refuses_and_a_stop_still_answers():
     async def scenario():
         slow = Slow()
-        batcher = Batcher(slow, most=2, window=0.0, queue_limit=3)
+        batcher = Batcher(slow, max_batch=2, window=0.0, queue_limit=3)
         worker = asyncio.create_task(batcher.run())
         accepted = [asyncio.create_task(batcher.predict([str(i)])) for i in range(3)]
         await asyncio.sleep(0)
@@ -154,7 +213,9 @@ def test_the_real_server_takes_load_and_stops_gracefully(int8_dir, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "serve.yaml").write_text(f"model: {int8_dir}\nport: {port}\nwindow_ms: 5\n")
+    (tmp_path / "serve.yaml").write_text(
+        f"model: {int8_dir}\nport: {port}\nwindow_ms: 5\nrequest_seconds: 2\nqueue_limit: 64\n"
+    )
     command = [sys.executable, "-m", "finetune", "serve", "--config", str(tmp_path / "serve.yaml")]
     log = (tmp_path / "log").open("w")
     server = subprocess.Popen(command, stderr=log, stdout=log)
@@ -173,6 +234,16 @@ def test_the_real_server_takes_load_and_stops_gracefully(int8_dir, tmp_path):
         health = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10))
         assert health["answered"] == 80
         assert health["calls"] < 80  # some shared a call
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10).close()
+        slow = idle[0]  # half a request, and no more
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+        slow.settimeout(30)
+        assert b"408" in slow.recv(1000)
+        idle[1].settimeout(30)
+        assert idle[1].recv(1000) == b""  # closed: it sent nothing in time
+        for connection in idle:
+            connection.close()
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) in (0, -signal.SIGTERM)
     finally:

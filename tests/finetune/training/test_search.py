@@ -45,7 +45,7 @@ def test_the_best_reported_is_the_classifier_in_best(tmp_path, encoder, task):
     assert loaded.result["trial"] == output["trial"]
     assert loaded.result["params"] == output["best"]
     assert loaded.result["dev"]["accuracy"] == output["accuracy"]
-    data = encode_task(task, loaded.vocab, 16)
+    data = encode_task(task, loaded.tokenizer, 16)
     assert evaluate(loaded.model, data.dev)["accuracy"] == output["accuracy"]
     assert [path.name for path in (tmp_path / "s").iterdir() if path.name[0] == "."] == []
 

@@ -170,7 +170,7 @@ def test_an_epsilon_other_than_the_librarys_survives(tmp_path, new_encoder):
     model = classifier.from_encoder(encoder, 2)
     set_norm_epsilon(model, 0.1)
     model.eval()
-    classifier.save(model, tmp_path / "c", ["a", "b"], encoder / "vocab.txt", {})
+    classifier.save(model, tmp_path / "c", ["a", "b"], encoder, {})
     again = classifier.load(tmp_path / "c").model
     again.eval()
     ids = paddle.to_tensor([[2, 7, 8, 3]])
@@ -184,7 +184,7 @@ def test_stock_tokenizers_open_a_classifier_directory(architecture, tmp_path, ne
 
     encoder = new_encoder(tmp_path / "e", architecture)
     model = classifier.from_encoder(encoder, 2)
-    classifier.save(model, tmp_path / "c", ["a", "b"], encoder / "vocab.txt", {})
+    classifier.save(model, tmp_path / "c", ["a", "b"], encoder, {})
     stock = AutoTokenizer.from_pretrained(str(tmp_path / "c"))
     ids = stock("今天晴 abc")["input_ids"]
     assert ids == WordPieceEncoder(encoder / "vocab.txt").classify(["今天晴 abc"])[0][0]
