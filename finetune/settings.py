@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from data_pipeline.base.recipes import Recipe, wrong_together
-from finetune.prune.criteria import CRITERIA, SCOPES
+from finetune.prune.criteria import CRITERIA, SCOPES, WIDTH_CRITERIA
 from finetune.quantise.calibration import METHODS
 from finetune.training.scores import ENTITY_SCORES, SCORES
 
@@ -89,8 +89,11 @@ class WidthSettings(Recipe):
 
     widths: tuple[Width, ...] = Field((0.75,), min_length=1)
     """Shares of heads and neurons that stay, each a model; all are trained together."""
+    criterion: Literal[*WIDTH_CRITERIA] = "gradient"
+    """What ranks heads and neurons: the loss's gradient (DynaBERT), the size of their weights, or
+    chance (to compare with)."""
     importance_examples: int = Field(1000, ge=1)
-    """Dev examples on which importance is measured."""
+    """Training examples, drawn at random, on which importance is measured."""
     hidden_weight: float = Field(0.1, ge=0)
     """Of the loss on embeddings and hidden states beside that on logits."""
     fit: FitSettings = FitSettings(epochs=2, learning_rate=1e-4)

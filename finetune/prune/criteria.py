@@ -111,6 +111,58 @@ def _highest(scores: np.ndarray, share: float) -> np.ndarray:
     return stays
 
 
+@dataclass
+class LayerWeights:
+    """The matrices of one encoder layer that decide on its heads and neurons, with gradients."""
+
+    number: int
+    heads: int
+    out_proj: np.ndarray
+    """[heads x d, hidden], of attention's output."""
+    linear1: np.ndarray
+    """[hidden, neurons]"""
+    bias1: np.ndarray
+    """[neurons]"""
+    linear2: np.ndarray
+    """[neurons, hidden]"""
+    gradients: dict[str, np.ndarray]
+    """Of one batch, by the names above."""
+
+
+def by_gradient(layer: LayerWeights) -> tuple[np.ndarray, np.ndarray]:
+    """DynaBERT's importance of heads and of neurons (arXiv 2004.04037): float64 [heads], [neurons].
+
+    Heads: |dL/dm|, m a factor on a head's output, which needs no mask in the network: the output
+    enters the loss only through its rows W of out_proj, so dL/dm = <W, dL/dW>. Neurons, as in the
+    published code: |<W1, dL/dW1> + b1 dL/db1| of a neuron's inputs plus |<W2, dL/dW2>| of its
+    outputs.
+    """
+    products = {
+        name: getattr(layer, name).astype(np.float64) * gradient
+        for name, gradient in layer.gradients.items()
+    }
+    heads = np.abs(products["out_proj"].sum(1).reshape(layer.heads, -1).sum(1))
+    inputs = np.abs(products["linear1"].sum(0) + products["bias1"])
+    return heads, inputs + np.abs(products["linear2"].sum(1))
+
+
+def by_norm(layer: LayerWeights) -> tuple[np.ndarray, np.ndarray]:
+    """L2 norm of the weights that read a head's or a neuron's output."""
+    squares = (layer.out_proj.astype(np.float64) ** 2).sum(1).reshape(layer.heads, -1).sum(1)
+    return np.sqrt(squares), np.sqrt((layer.linear2.astype(np.float64) ** 2).sum(1))
+
+
+def by_chance(layer: LayerWeights) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers drawn once for each layer: what any other criterion must do better than."""
+    random = np.random.default_rng(layer.number)
+    return random.random(layer.heads), random.random(len(layer.bias1))
+
+
+WIDTH_CRITERIA: dict[str, Callable[[LayerWeights], tuple[np.ndarray, np.ndarray]]] = {
+    "gradient": by_gradient,
+    "magnitude": by_norm,
+    "random": by_chance,
+}
 CRITERIA: dict[str, Callable[[MatrixHistory], np.ndarray]] = {
     "magnitude": magnitude,
     "movement": movement,

@@ -1,9 +1,7 @@
-"""How much each attention head and feed-forward neuron matters to the loss.
+"""How much each attention head and feed-forward neuron matters, by a criterion of `criteria.py`.
 
-DynaBERT (arXiv 2004.04037) ranks by |dL/dm| where m multiplies a head's (a neuron's) output. That
-derivative needs no mask in the network: the output enters the loss only through rows W of the next
-matrix, so dL/dm = <W, dL/dW> over those rows. Gradients are cleared after every batch, so the sum
-over batches is of absolute values of single batches (the published code lets them run together).
+Gradients are cleared after every batch, so the sum over batches is of absolute values of single
+batches (the published code of DynaBERT lets them accumulate).
 """
 
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from finetune.prune.criteria import WIDTH_CRITERIA, LayerWeights
 from finetune.training.batches import Encoded, sorted_by_length
 
 
@@ -23,7 +22,7 @@ class Importance:
     neurons: list[np.ndarray]
 
 
-def measure(model, data: Encoded, batch_size: int = 32) -> Importance:
+def measure(model, data: Encoded, batch_size: int = 32, criterion: str = "gradient") -> Importance:
     """Importance over labelled `data`; the model's weights and gradients are left as they were."""
     model.eval()
     total: Importance | None = None
@@ -31,23 +30,32 @@ def measure(model, data: Encoded, batch_size: int = 32) -> Importance:
         batch = {name: paddle.to_tensor(value) for name, value in data.take(rows).items()}
         logits = model(batch["input_ids"], batch["token_type_ids"])
         F.cross_entropy(logits, batch["labels"]).backward()
-        total = _add(total, _of_batch(model))
+        total = _add(total, _of_batch(model, criterion))
         model.clear_gradients()
     return total
 
 
-def _of_batch(model) -> Importance:
-    """|<W, dL/dW>| of one batch, rows of `out_proj` by head and of `linear2` by neuron."""
-    heads, neurons = [], []
-    for layer in model.layers:
-        by_row = _row_products(layer.self_attn.out_proj.weight)
-        heads.append(np.abs(by_row.reshape(layer.self_attn.num_heads, -1).sum(1)))
-        neurons.append(np.abs(_row_products(layer.linear2.weight)))
-    return Importance(heads, neurons)
+def _of_batch(model, criterion: str) -> Importance:
+    pairs = [
+        WIDTH_CRITERIA[criterion](_weights_of(number, layer))
+        for number, layer in enumerate(model.layers)
+    ]
+    return Importance([heads for heads, _ in pairs], [neurons for _, neurons in pairs])
 
 
-def _row_products(weight) -> np.ndarray:
-    return (weight.numpy().astype("float64") * weight.grad.numpy()).sum(1)
+def _weights_of(number: int, layer) -> LayerWeights:
+    parameters = {
+        "out_proj": layer.self_attn.out_proj.weight,
+        "linear1": layer.linear1.weight,
+        "bias1": layer.linear1.bias,
+        "linear2": layer.linear2.weight,
+    }
+    return LayerWeights(
+        number,
+        layer.self_attn.num_heads,
+        **{name: parameter.numpy() for name, parameter in parameters.items()},
+        gradients={name: parameter.grad.numpy() for name, parameter in parameters.items()},
+    )
 
 
 def _add(total: Importance | None, more: Importance) -> Importance:

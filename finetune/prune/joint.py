@@ -9,8 +9,9 @@ from finetune.prune import importance, width
 from finetune.recipes import PruneRecipe
 from finetune.settings import WidthSettings
 from finetune.training import classifier, ranks
+from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
-from finetune.training.fit import fit
+from finetune.training.fit import Fitted, fit
 from finetune.training.losses import counted, hidden_mse, soft_cross_entropy
 from finetune.training.task_data import load_with_task
 
@@ -20,22 +21,63 @@ def prune_widths(recipe: PruneRecipe, directory: Path) -> None:
     settings = recipe.prune
     model, data = load_with_task(recipe.classifier, recipe.task)
     teacher = classifier.load(recipe.classifier).model.eval()
-    sample = data.dev.first(settings.importance_examples)
-    world = ranks.join()
-    width.reorder(model, ranks.from_first(world, lambda: importance.measure(model, sample)))
+    sample = data.train.subset(importance_rows(len(data.train), settings))
+    importances = ranks.from_first(
+        ranks.join(), lambda: importance.measure(model, sample, criterion=settings.criterion)
+    )
+    width.reorder(model, importances)
     width.elastic(model)
+    best = BestWidths(model, data.dev, settings)
     fitted = fit(
         model,
         data.train,
         settings.fit,
         backward_of(model, teacher, settings),
-        lambda: _mean_scores(model, data.dev, settings.widths),
+        best.evaluate,
         label="prune",
     )
     for value in settings.widths:
-        small = width.extract(model, value)
-        result = data.result(small, fitted, width=value)
+        small, own = best.of_width(value, fitted)
+        result = data.result(small, own, width=value)
         data.save(small, directory / f"width-{value:g}", result)
+
+
+def importance_rows(count: int, settings: WidthSettings) -> np.ndarray:
+    """Row numbers of the training examples on which importance is measured, at random."""
+    random = np.random.default_rng(settings.fit.seed)
+    return random.permutation(count)[: settings.importance_examples]
+
+
+class BestWidths:
+    """Evaluates every width, and keeps for each the weights that scored best on dev."""
+
+    def __init__(self, model, dev: Encoded, settings: WidthSettings):
+        self.model, self.dev, self.widths = model, dev, settings.widths
+        self.score = dev.score_name(settings.fit.choose_by)
+        self.evaluations = 0
+        self.best: dict[float, tuple[dict[str, float], int, classifier.Classifier]] = {}
+
+    def evaluate(self) -> dict[str, float]:
+        """Mean scores of all widths at the weights of now."""
+        each = []
+        for value in self.widths:
+            width.set_width(self.model, value)
+            scores = evaluate(self.model, self.dev)
+            each.append(scores)
+            if value not in self.best or scores[self.score] > self.best[value][0][self.score]:
+                small = width.extract(self.model, value)
+                self.best[value] = (scores, self.evaluations, small)
+        self.evaluations += 1
+        return {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}
+
+    def of_width(self, value: float, fitted: Fitted) -> tuple[classifier.Classifier, Fitted]:
+        """The best classifier of a width, and its training; on ranks that did not evaluate, the
+        classifier of now."""
+        if value not in self.best:
+            return width.extract(self.model, value), fitted
+        scores, evaluation, small = self.best[value]
+        step = fitted.history[evaluation]["step"]
+        return small, Fitted(scores, step, fitted.history)
 
 
 def backward_of(model, teacher, settings: WidthSettings):
@@ -60,11 +102,3 @@ def backward_of(model, teacher, settings: WidthSettings):
         return total
 
     return backward
-
-
-def _mean_scores(model, dev, widths: list[float]) -> dict[str, float]:
-    each = []
-    for value in widths:
-        width.set_width(model, value)
-        each.append(evaluate(model, dev))
-    return {name: float(np.mean([scores[name] for scores in each])) for name in each[0]}

@@ -33,8 +33,16 @@ class Encoded:
         return np.fromiter((len(ids) for ids in self.input_ids), np.int64, len(self))
 
     def first(self, count: int) -> "Encoded":
-        """The first `count` examples."""
-        return Encoded(self.input_ids[:count], self.token_type_ids[:count], self.labels[:count])
+        """The first `count` rows."""
+        return self.subset(np.arange(min(count, len(self))))
+
+    def subset(self, rows: np.ndarray) -> "Encoded":
+        """The given rows."""
+        return Encoded(
+            [self.input_ids[row] for row in rows],
+            [self.token_type_ids[row] for row in rows],
+            self.labels[rows],
+        )
 
     def take(self, rows: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
         """int64 `input_ids`, `token_type_ids` [B, L], `labels`; L: `length` or the longest."""

@@ -35,17 +35,11 @@ class EncodedTokens(Encoded):
     gold: list[tuple[Span, ...]] = field(default_factory=list)
     """The entities that begin in each row, in characters of the example's text."""
 
-    def first(self, count: int) -> "EncodedTokens":
-        """The first `count` rows."""
-        return EncodedTokens(
-            self.input_ids[:count],
-            self.token_type_ids[:count],
-            self.labels[:count],
-            self.names,
-            self.places[:count],
-            self.examples[:count],
-            self.gold[:count],
-        )
+    def subset(self, rows: np.ndarray) -> "EncodedTokens":
+        """The given rows."""
+        columns = (self.input_ids, self.token_type_ids, self.labels, self.places, self.gold)
+        ids, types, labels, places, gold = ([column[row] for row in rows] for column in columns)
+        return EncodedTokens(ids, types, labels, self.names, places, self.examples[rows], gold)
 
     def label_batch(self, rows: np.ndarray, length: int) -> np.ndarray:
         """int64 [B, length], `IGNORE` beyond the end of a row."""

@@ -9,9 +9,9 @@ import pytest
 
 from data_pipeline.base.recipes import check
 from finetune import stages
-from finetune.prune import criteria, importance, sparse, width
+from finetune.prune import criteria, importance, joint, sparse, width
 from finetune.recipes import ExportRecipe, PruneRecipe, SparseRecipe
-from finetune.settings import SparseSettings
+from finetune.settings import SparseSettings, WidthSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from pretrain.encoders.student import parameters
@@ -89,6 +89,57 @@ def test_importance_is_the_derivative_of_a_mask(model, data):
     few = Encoded(data.input_ids[:3], data.token_type_ids[:3], data.labels[:3])
     found = importance.measure(model, few, batch_size=1)
     np.testing.assert_allclose(found.heads[1], wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_the_importance_of_a_neuron_is_dynaberts(model, data):
+    """|W1 g + b1 g| of its inputs plus |W2 g| of its outputs, of one batch, with paddle.grad."""
+    single = data.subset(np.array([3]))
+    batch = {name: paddle.to_tensor(value) for name, value in single.take(np.array([0])).items()}
+    layer = model.layers[0]
+    loss = F.cross_entropy(model(batch["input_ids"], batch["token_type_ids"]), batch["labels"])
+    parameters = [layer.linear1.weight, layer.linear1.bias, layer.linear2.weight]
+    gradients = paddle.grad(loss, parameters)
+    w1, b1, w2 = ((p * g).numpy() for p, g in zip(parameters, gradients, strict=True))
+    expected = np.abs(w1.sum(0) + b1) + np.abs(w2.sum(1))
+    found = importance.measure(model, single).neurons[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-8)
+
+
+def test_other_criteria_for_widths(model, data):
+    by_size = importance.measure(model, data, criterion="magnitude")
+    heads = model.layers[1].self_attn.out_proj.weight.numpy().reshape(4, -1)
+    order = np.argsort(np.linalg.norm(heads, axis=1))
+    np.testing.assert_array_equal(np.argsort(by_size.heads[1]), order)
+    first, again = (importance.measure(model, data, criterion="random") for _ in range(2))
+    np.testing.assert_array_equal(first.neurons[0], again.neurons[0])
+    assert not np.array_equal(first.neurons[0], first.neurons[1])
+
+
+def test_importance_is_measured_on_random_training_examples():
+    settings = WidthSettings(importance_examples=50)
+    rows = joint.importance_rows(1000, settings)
+    assert len(set(rows)) == 50
+    assert not np.array_equal(np.sort(rows), np.arange(50))
+    assert max(rows) > 500
+
+
+def test_each_width_keeps_its_own_best_weights(model, data, monkeypatch):
+    settings = WidthSettings(widths=(0.5, 0.75))
+    width.elastic(model)
+    best = joint.BestWidths(model, data, settings)
+    values = iter([0.9, 0.2, 0.3, 0.8])  # 0.5 is best at the first evaluation, 0.75 at the second
+    monkeypatch.setattr(
+        joint, "evaluate", lambda *_: dict.fromkeys(("accuracy", "macro_f1"), next(values))
+    )
+    best.evaluate()
+    before = model.layers[0].linear1.weight.numpy()
+    model.layers[0].linear1.weight.set_value(before + 1)
+    assert best.evaluate()["accuracy"] == pytest.approx(0.55)
+    fitted = joint.Fitted({}, 0, [{"step": 10}, {"step": 20}])
+    (first, first_fit), (second, second_fit) = (best.of_width(v, fitted) for v in (0.5, 0.75))
+    assert (first_fit.step, second_fit.step) == (10, 20)
+    np.testing.assert_array_equal(first.layers[0].linear1.weight.numpy(), before[:, :32])
+    np.testing.assert_array_equal(second.layers[0].linear1.weight.numpy(), before[:, :48] + 1)
 
 
 def test_gradients_do_not_run_from_batch_to_batch(model, data):
