@@ -1,1 +1,1 @@
-"""From a released encoder to a small, quick classifier."""
+"""From a released encoder to a small, fast classifier."""

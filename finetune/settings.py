@@ -95,7 +95,7 @@ class WidthSettings(Recipe):
     importance_examples: int = Field(1000, ge=1)
     """Training examples, drawn at random, on which importance is measured."""
     hidden_weight: float = Field(0.1, ge=0)
-    """Of the loss on embeddings and hidden states beside that on logits."""
+    """Weight of the loss on embeddings and hidden states; that on logits has 1."""
     fit: FitSettings = FitSettings(epochs=2, learning_rate=1e-4)
     """How the widths are trained."""
 
@@ -171,7 +171,7 @@ class QuantiseSettings(Recipe):
     """How weights and activations become 8-bit numbers."""
 
     mode: Literal["static", "dynamic", "qat"] = "dynamic"
-    """Activation ranges: from calibration, computed in every call, or learnt in training."""
+    """Activation ranges: from calibration, computed in every call, or trained."""
     calibration: Literal[*METHODS] = "mse"
     """`static`: how a range is chosen from the values in calibration batches."""
     percentile: float = Field(99.99, gt=50, le=100)

@@ -72,8 +72,8 @@ def check_logits(model, directory: Path, tolerance: float) -> None:
         ids[-1, shape[1] // 2 :] = model.encoder.config.pad_token_id
         types = np.zeros_like(ids)
         with paddle.no_grad():
-            wanted = model(paddle.to_tensor(ids), paddle.to_tensor(types)).numpy()
-        difference = float(np.abs(backend.logits(ids, types) - wanted).max())
+            expected = model(paddle.to_tensor(ids), paddle.to_tensor(types)).numpy()
+        difference = float(np.abs(backend.logits(ids, types) - expected).max())
         if not difference <= tolerance:
             raise UserError(
                 f"{directory}: the exported logits differ by {difference:.2g} from the "

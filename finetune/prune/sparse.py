@@ -6,7 +6,8 @@ Zhu and Gupta (arXiv 1710.01878), so most goes early and the end is gentle.
 Movement pruning is that of Sanh et al. (arXiv 2005.07683): scores S start at 0 and are trained by
 Adam with a rate of their own; the forward pass uses W x M, M keeping the highest scores. With G the
 gradient of W x M, the gradient of S is G x W (straight-through), and that of W is G x M: a masked
-weight is not trained, and comes back with the value it had. Optionally a teacher is learnt from.
+weight is not trained, and comes back with the value it had. Optionally the model also learns
+from a teacher.
 """
 
 from pathlib import Path
@@ -71,7 +72,7 @@ def sparsity(model) -> float:
 class Pruner:
     """Holds the dense weights, scores and masks of one training; the model has weights x mask.
 
-    By magnitude, what is masked goes on being trained (straight-through), so that it can grow back
+    By magnitude, what is masked is trained further (straight-through), so that it can grow back
     while the schedule still chooses; by movement it is not, as published.
     """
 

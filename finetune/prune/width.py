@@ -13,8 +13,8 @@ from finetune.prune.importance import Importance
 from finetune.training.classifier import Classifier, resize
 
 
-def kept(count: int, width: float) -> int:
-    """How many of `count` heads or neurons a width keeps: at least one."""
+def count_at_width(count: int, width: float) -> int:
+    """How many of `count` heads or neurons stay at a width: at least one."""
     return max(1, round(count * width))
 
 
@@ -75,8 +75,8 @@ def set_width(model: Classifier, width: float) -> None:
     for layer in model.layers:
         attention = layer.self_attn
         # the full sizes are those of the weights, whatever the width was before
-        heads = kept(attention.q_proj.weight.shape[1] // attention.head_dim, width)
-        neurons = kept(layer.linear1.weight.shape[1], width)
+        heads = count_at_width(attention.q_proj.weight.shape[1] // attention.head_dim, width)
+        neurons = count_at_width(layer.linear1.weight.shape[1], width)
         attention.num_heads = heads
         for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
             linear.outputs = heads * attention.head_dim
@@ -90,8 +90,8 @@ def extract(model: Classifier, width: float) -> Classifier:
     heads, ffn = [], []
     for layer in model.layers:
         head_dim = layer.self_attn.head_dim
-        heads.append(kept(layer.self_attn.q_proj.weight.shape[1] // head_dim, width))
-        ffn.append(kept(layer.linear1.weight.shape[1], width))
+        heads.append(count_at_width(layer.self_attn.q_proj.weight.shape[1] // head_dim, width))
+        ffn.append(count_at_width(layer.linear1.weight.shape[1], width))
     resize(small, heads, ffn)
     full = model.state_dict()
     for name, value in small.state_dict().items():

@@ -61,8 +61,10 @@ def layer_errors(fp32: Path, int8: Path, batch: dict[str, np.ndarray]) -> list[d
         observe.run(observe.open_with_outputs(path, names), names, batch) for path in (fp32, int8)
     )
     rows = []
-    for number, (wanted, value) in enumerate(zip(exact, rounded, strict=True)):
-        error = np.sqrt(((value - wanted) ** 2).mean()) / max(np.sqrt((wanted**2).mean()), 1e-12)
+    for number, (expected, value) in enumerate(zip(exact, rounded, strict=True)):
+        error = np.sqrt(((value - expected) ** 2).mean()) / max(
+            np.sqrt((expected**2).mean()), 1e-12
+        )
         rows.append({"after": _layer_part(number), "relative_error": round(float(error), 5)})
     return rows
 

@@ -1,7 +1,7 @@
 """Quantisation-aware training: fine-tune with weights and activations rounded to 8 bits.
 
 Paddle's QAT trains and learns the activation scales; what it exports is unusable (the reloaded
-graph returns garbage), so its product here is an ordinary classifier directory plus the learnt
+graph returns garbage), so its product here is an ordinary classifier directory plus the trained
 scales, from which the INT8 ONNX model is built.
 """
 
@@ -41,7 +41,7 @@ def train_for_int8(recipe: QatRecipe, directory: Path) -> None:
     for name, value in plain.state_dict().items():
         value.set_value(trained[name])
     data.save(plain, directory, result)
-    write_scales(directory, learnt_scales(model))
+    write_scales(directory, trained_scales(model))
 
 
 def with_fake_quantisers(model) -> None:
@@ -61,7 +61,7 @@ def with_fake_quantisers(model) -> None:
     QAT(config).quantize(model, inplace=True)
 
 
-def learnt_scales(model) -> dict[str, tuple[np.ndarray, float]]:
+def trained_scales(model) -> dict[str, tuple[np.ndarray, float]]:
     """Layer name to (its weight, the largest |input| of its grid)."""
     return {
         name: (layer.weight.numpy(), float(layer.activation_quanter.scales()))

@@ -1,4 +1,4 @@
-"""Activation scales that quantisation-aware training learnt, and the products they belong to."""
+"""Activation scales from quantisation-aware training, and the products they belong to."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from finetune.training.files import ACTIVATION_SCALES
 
 
 def write_scales(directory: Path, scales: dict[str, tuple[np.ndarray, float]]) -> None:
-    """`scales`: layer name to (its weight, largest |input| of the learnt grid)."""
+    """`scales`: layer name to (its weight, largest |input| of the trained grid)."""
     rows = [
         {"layer": name, "weight": fingerprint(weight), "abs_max": float(peak)}
         for name, (weight, peak) in scales.items()
@@ -21,7 +21,7 @@ def write_scales(directory: Path, scales: dict[str, tuple[np.ndarray, float]]) -
     write_json(Path(directory) / ACTIVATION_SCALES, rows)
 
 
-def learnt_ranges(graph: Graph, source: Path) -> dict[str, tuple[float, float]]:
+def trained_ranges(graph: Graph, source: Path) -> dict[str, tuple[float, float]]:
     """Range of every product's input; a product and its layer are matched by their weights.
 
     Training rounds to 127 steps either side of 0; uint8 has 128 below and 127 above its middle, so

@@ -17,7 +17,7 @@ from finetune.quantise import checks, onnx_int8
 from finetune.quantise.calibration import range_of
 from finetune.quantise.gate import check_loss
 from finetune.quantise.observe import observe
-from finetune.quantise.qat_scales import learnt_ranges
+from finetune.quantise.qat_scales import trained_ranges
 from finetune.recipes import QuantiseRecipe
 from finetune.settings import QuantiseSettings
 from finetune.tasks import open_task
@@ -107,7 +107,7 @@ def calibrated_ranges(
 
 def ranges_from_training(fp32: Path, _: QuantiseSettings, __: list[dict], source: Path) -> Ranges:
     """Range of every product's input, as quantisation-aware training left it in `source`."""
-    return learnt_ranges(Graph(fp32), source)
+    return trained_ranges(Graph(fp32), source)
 
 
 RANGES: dict[str, Callable[[Path, QuantiseSettings, list[dict], Path], Ranges]] = {

@@ -14,10 +14,10 @@ from finetune.training.batches import Encoded, shuffled
 
 @dataclass
 class Fitted:
-    """What a run of `fit` leaves besides the model's best weights."""
+    """The outcome of `fit`, apart from the weights in the model."""
 
     best: dict[str, float]
-    """Scores on dev of the weights kept."""
+    """Scores on dev of the weights that the model is left with."""
     step: int
     """Optimiser step that they come from."""
     history: list[dict] = field(default_factory=list)

@@ -104,7 +104,7 @@ def task_files(settings: TaskSettings) -> list[Path]:
 def locked(directory: Path) -> Iterator[None]:
     """Hold an output directory for this process; UserError when another process holds it.
 
-    The lock is a file beside the directory, which is removed at the end. It ends with the process,
+    The lock is a file next to the directory, which is removed at the end. It ends with the process,
     however that ends.
     """
     directory = Path(directory)

@@ -15,7 +15,7 @@ from finetune.deploy.backends import open_backend
 from finetune.deploy.formats import to_onnx
 from finetune.deploy.onnx_graph import Graph
 from finetune.quantise import calibration, checks, onnx_int8
-from finetune.quantise.qat_scales import learnt_ranges
+from finetune.quantise.qat_scales import trained_ranges
 from finetune.recipes import ExportRecipe, QatRecipe, QuantiseRecipe
 from finetune.training import classifier
 
@@ -211,7 +211,7 @@ def test_a_range_is_never_wider_than_what_was_seen():
         assert high <= positive.highest
 
 
-def test_learnt_scales_reach_the_int8_model(tmp_path, classifier_dir, task):
+def test_trained_scales_reach_the_int8_model(tmp_path, classifier_dir, task):
     values = {
         "output_dir": tmp_path / "qat",
         "classifier": classifier_dir,
@@ -229,7 +229,7 @@ def test_learnt_scales_reach_the_int8_model(tmp_path, classifier_dir, task):
         for node in graph.model.graph.node
         if node.op_type == "QuantizeLinear"
     ]
-    found = learnt_ranges(Graph(exported / "model.onnx"), exported)
+    found = trained_ranges(Graph(exported / "model.onnx"), exported)
     wanted = [high / 127 for _, high in found.values()]
     np.testing.assert_allclose(sorted(stored), sorted(wanted), rtol=1e-5)
     peaks = {row["abs_max"] for row in learnt}
@@ -259,7 +259,7 @@ def test_training_with_rounding_is_what_int8_computes(tmp_path, classifier_dir, 
     rounded = model(paddle.to_tensor(ids), paddle.to_tensor(types)).numpy()
     plain = classifier.load(classifier_dir).model
     classifier.save(plain, tmp_path / "c", loaded.labels, loaded.tokenizer, loaded.result)
-    write_scales(tmp_path / "c", qat.learnt_scales(model))
+    write_scales(tmp_path / "c", qat.trained_scales(model))
     exported = stages.export(ExportRecipe(output_dir=tmp_path / "onnx", classifier=tmp_path / "c"))
     made = quantised(tmp_path / "int8", exported, task, mode="qat")
     integer = OnnxBackend(made / "model.onnx").logits(ids, types)
@@ -267,7 +267,7 @@ def test_training_with_rounding_is_what_int8_computes(tmp_path, classifier_dir, 
     assert np.abs(integer - rounded).max() < 0.6 * np.abs(exact - rounded).max() + 0.02
 
 
-def test_qat_mode_wants_learnt_scales(tmp_path, onnx_dir, task):
+def test_qat_mode_wants_trained_scales(tmp_path, onnx_dir, task):
     with pytest.raises(UserError, match=r"activation_scales\.json: missing"):
         quantised(tmp_path / "q", onnx_dir, task, mode="qat")
 
