@@ -54,7 +54,8 @@ SAME_MASKS = """
 import sys
 import numpy as np
 from finetune.prune import sparse
-from finetune.settings import FitSettings, SparseSettings, TaskSettings
+from finetune.settings import FitSettings, SparseSettings
+from finetune.tasks.settings import TaskSettings
 from finetune.training import ranks
 from finetune.training.fit import fit
 from finetune.training.task_data import load_with_task
