@@ -7,6 +7,7 @@ every point to its end. `best/` is the classifier of the best trial so far.
 
 import shutil
 import sys
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -73,24 +74,31 @@ def grid(settings: SearchSettings) -> list[dict[str, Any]]:
     return [dict(zip(choices, point, strict=True)) for point in product(*choices.values())]
 
 
-def left_to_try(study, settings: SearchSettings):
-    """Parameters of the trials that are left, one after the other; None lets TPE choose.
+def left_to_try(study, settings: SearchSettings) -> Iterator[dict[str, Any] | None]:
+    """Parameters of the trials that are left, one after the other, as the study grows.
 
-    Trials that were interrupted or failed count as not done.
+    None: run the trial that is queued already, or let TPE choose. Trials that were interrupted or
+    failed count as not done.
     """
-    done = [trial.params for trial in ended(study)]
-    if settings.method == "grid":
-        yield from (point for point in grid(settings) if point not in done)
-        return
-    complete = set(space(settings))
-    interrupted = [
-        trial.params
-        for trial in study.trials
-        if trial.state.name in ("FAIL", "RUNNING") and set(trial.params) == complete
-    ]
-    again = [params for params in interrupted if params not in done]
-    for _ in range(settings.trials - len(done)):
-        yield again.pop(0) if again else None
+    while True:
+        done = [trial.params for trial in ended(study)]
+        if settings.method == "grid":
+            open_points = [point for point in grid(settings) if point not in done]
+            if not open_points:
+                return
+        else:
+            if len(done) >= settings.trials:
+                return
+            names = set(space(settings))
+            open_points = [
+                trial.params
+                for trial in study.trials
+                if trial.state.name in ("FAIL", "RUNNING")
+                and set(trial.params) == names
+                and trial.params not in done
+            ]
+        is_queued = any(trial.state.name == "WAITING" for trial in study.trials)
+        yield open_points[0] if open_points and not is_queued else None
 
 
 def open_study(recipe: SearchRecipe):

@@ -73,6 +73,15 @@ def test_an_interrupted_point_of_the_grid_is_tried_again(tmp_path, encoder, task
     }
 
 
+def test_a_point_that_was_queued_and_not_started_is_not_lost(tmp_path, encoder, task):
+    settings = {"method": "grid", "batch_sizes": [16, 64], "learning_rates": [3e-3]}
+    values = recipe(tmp_path, encoder, task, **settings)
+    search.open_study(values).enqueue_trial({"batch_size": 64, "learning_rate": 3e-3})
+    output = search.search(values)
+    assert sorted(trial["params"]["batch_size"] for trial in output["trials"]) == [16, 64]
+    assert [trial["state"] for trial in output["trials"]] == ["COMPLETE"] * 2
+
+
 def test_equal_settings_give_equal_trials(tmp_path, encoder, task):
     settings = {"method": "grid", "batch_sizes": [16], "learning_rates": [3e-3]}
     trials = search.Trials(recipe(tmp_path, encoder, task, **settings))

@@ -168,7 +168,7 @@ def test_an_epsilon_other_than_the_librarys_survives(tmp_path, new_encoder):
 
     encoder = new_encoder(tmp_path / "e", "ErnieModel")
     model = classifier.from_encoder(encoder, 2)
-    set_norm_epsilon(model, 0.1)
+    set_norm_epsilon(model, 1e-3)
     model.eval()
     classifier.save(model, tmp_path / "c", ["a", "b"], encoder, {})
     again = classifier.load(tmp_path / "c").model
