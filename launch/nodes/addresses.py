@@ -29,7 +29,7 @@ class Master:
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise UserError(
                 f"--master: several nodes need host:port of node 0, for example node0:29671 "
-                f"(found {text!r})"
+                f"(given: {text!r})"
             )
         return cls(host, int(port))
 
@@ -40,10 +40,10 @@ class Master:
 def resolve(host: str) -> list[str]:
     """IPv4 addresses of a name or of an address; empty when it has none (yet)."""
     try:
-        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
         return []
-    return list(dict.fromkeys(entry[4][0] for entry in found))
+    return list(dict.fromkeys(entry[4][0] for entry in entries))
 
 
 def local() -> set[str]:

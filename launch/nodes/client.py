@@ -29,11 +29,11 @@ class Client:
     @classmethod
     def try_to_connect(cls, master: addresses.Master, join: Join) -> "Client | str":
         """A client, or why there is none (yet)."""
-        found = addresses.resolve(master.host)
-        if not found:
+        candidates = addresses.resolve(master.host)
+        if not candidates:
             return f"the name {master.host} has no address"
         reason = ""
-        for address in found:
+        for address in candidates:
             try:
                 connection = socket.create_connection((address, master.port), timeout=5.0)
                 return cls(connection, join)

@@ -49,6 +49,8 @@ class Coordinator:
     members: dict[int, Join] = field(default_factory=dict)
     ended: dict[int, int] = field(default_factory=dict)
     """Exit codes of the launchers of this start."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    """What the ranks of a node have said, in this start."""
     attempt: int = 0
     end: End | None = None
     deadline: float | None = None
@@ -89,6 +91,8 @@ class Coordinator:
         if report.attempt != self.attempt or self.phase not in (Phase.TRAIN, Phase.HALT):
             return {}
         self.ended[node] = report.code
+        if report.reason:
+            self.reasons[node] = report.reason
         self.newest_step = max(self.newest_step, report.newest_step)
         if self.phase is Phase.TRAIN and report.code != FINISHED:
             reason = f"node {node}: {report.reason or f'ended with exit code {report.code}'}"
@@ -130,7 +134,7 @@ class Coordinator:
 
     def _start(self) -> dict[int, object]:
         self.attempt += 1
-        self.phase, self.ended = Phase.TRAIN, {}
+        self.phase, self.ended, self.reasons = Phase.TRAIN, {}, {}
         self.step_at_start = self.newest_step
         return {node: Start(self.attempt, node) for node in self.members}
 
@@ -145,7 +149,7 @@ class Coordinator:
         assert self.failure is not None
         for code in FINAL:
             if code in self.ended.values():
-                return self._finish(code, self.failure.reason)
+                return self._finish(code, self._reason_of(code) or self.failure.reason)
         pause = self.restarts.after_failure(self.newest_step > self.step_at_start)
         if pause is None:
             return self._finish(
@@ -157,6 +161,15 @@ class Coordinator:
         else:
             self.phase, self.deadline = Phase.PAUSE, now + pause
         return self.tick(now)
+
+    def _reason_of(self, code: int) -> str:
+        """What the nodes that ended with a code say: one of them may only know that another has
+        failed."""
+        return "\n".join(
+            f"node {node}: {reason}"
+            for node, reason in sorted(self.reasons.items())
+            if self.ended.get(node) == code
+        )
 
     def _finish(self, code: int, reason: str) -> dict[int, object]:
         self.phase, self.end = Phase.END, End(code, reason)

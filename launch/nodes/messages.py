@@ -20,7 +20,7 @@ class Join:
     recipe_sha256: str
     versions: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    """What its own checks have found wrong."""
+    """What is wrong by its own checks."""
     newest_step: int = -1
     """Of the newest complete checkpoint that it sees."""
 

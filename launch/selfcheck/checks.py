@@ -19,7 +19,7 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class Result:
-    """What a check has found."""
+    """The outcome of a check."""
 
     name: str
     ok: bool | None

@@ -1,6 +1,7 @@
 """Two nodes with own addresses and names: they meet by a name, survive the loss of one for a minute
 and end together. The result is that of one node with as many ranks."""
 
+import subprocess
 import sys
 import time
 
@@ -127,6 +128,23 @@ def test_sigterm_on_one_node_saves_and_ends_both_with_75(root, machines):
     supervisor.terminate()
     assert nodes.end(first, second) == [exits.SAVED_AND_STOPPED] * 2, nodes.said()
     assert checkpoint.newest(run.output / "checkpoints").step >= 5
+
+
+@pytest.mark.timeout(600)
+def test_a_full_disk_ends_both_nodes_with_the_same_sentences(root, machines):
+    """It is met by the ranks that write; the other node must not wait for them for ever."""
+    run = Run(root, "nodes-full", **SETTINGS)
+    folder = run.output / "checkpoints"
+    folder.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
+    try:
+        nodes = Nodes(machines, run)
+        ends = nodes.end(nodes.start(0), nodes.start(1))
+        assert ends == [exits.USER_ERROR] * 2, nodes.said()
+        for number in (0, 1):
+            assert "cannot be written" in nodes.logs[number].read_text()
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_nodes_with_different_recipes_end_together_before_a_rank_starts(root, machines):

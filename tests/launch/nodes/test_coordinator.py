@@ -69,6 +69,13 @@ def test_a_users_error_on_one_node_ends_all_with_its_code_and_its_sentence():
     assert state.restarts.in_a_row == 0
 
 
+def test_the_node_that_knows_the_reason_may_report_it_after_the_others():
+    state = started()
+    state.launcher_ended(1, Ended(1, 2, 3, "rank 0 has failed"), now=10)
+    sent = state.launcher_ended(0, Ended(1, 2, 3, "the disk is full"), now=11)
+    assert sent[1] == End(2, "node 0: the disk is full\nnode 1: rank 0 has failed")
+
+
 def test_a_stop_that_is_saved_ends_all_nodes_with_75():
     state = started()
     state.launcher_ended(0, Ended(1, 75, 3), now=10)
