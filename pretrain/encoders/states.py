@@ -8,7 +8,7 @@ from paddle import Tensor, nn
 
 from pretrain.encoders.settings import Compute
 
-PLAIN = Compute()
+PLAIN = Compute()  # no default argument: Paddle's compiler copies signatures, not their globals
 
 
 def qkv_at(encoder: nn.Layer, input_ids: Tensor, attention_mask: Tensor, layer: int):
@@ -33,7 +33,7 @@ def states_at(
     attention_mask: Tensor,
     layer: int,
     with_hidden: bool,
-    compute: Compute = PLAIN,
+    compute: Compute | None = None,
 ):
     """`qkv_at`, and with `with_hidden` also what the layer puts out, [B, L, hidden size]."""
     below = hidden_states(encoder, input_ids, attention_mask, layer - 1, compute)
@@ -52,7 +52,7 @@ def hidden_states(
     input_ids: Tensor,
     attention_mask: Tensor,
     layers: int,
-    compute: Compute = PLAIN,
+    compute: Compute | None = None,
 ) -> Tensor:
     """What layer number `layers` puts out, [B, L, hidden size]; 0 are the embeddings."""
     bias = attention_bias(attention_mask)
@@ -68,9 +68,10 @@ def attention_bias(attention_mask: Tensor) -> Tensor:
 
 
 def run_block(
-    block: nn.TransformerEncoderLayer, hidden: Tensor, bias: Tensor, compute: Compute
+    block: nn.TransformerEncoderLayer, hidden: Tensor, bias: Tensor, compute: Compute | None
 ) -> Tensor:
     """One whole layer, [B, L, hidden size], computed as `compute` says."""
+    compute = compute or PLAIN
     function = partial(fused_block, block) if compute.attention == "fused" else block
     if compute.recompute and not hidden.stop_gradient:
         from paddle.distributed.fleet.utils import recompute
