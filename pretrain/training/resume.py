@@ -23,7 +23,8 @@ from pretrain.training.settings import TrainingRecipe
 
 BIT_FOR_BIT = ("OMP_NUM_THREADS", "MKL_DEBUG_CPU_TYPE")  # they decide the order of float sums
 
-PER_RANK = ("FLAGS_selected_gpus", "FLAGS_selected_xpus")  # set by the launcher
+# Set by the launcher or by Fleet, not by the user.
+NOT_OURS = ("FLAGS_selected_gpus", "FLAGS_selected_xpus", "FLAGS_nccl_nrings")
 LIBRARIES = ("paddlepaddle", "paddlenlp", "numpy")
 
 LOCK = ".lock"
@@ -202,7 +203,7 @@ def environment(world: World) -> dict[str, str | int | None]:
     flags = {name: value for name, value in os.environ.items() if name.startswith("FLAGS_")}
     return {
         **{name: os.environ.get(name) for name in BIT_FOR_BIT},
-        **{name: value for name, value in sorted(flags.items()) if name not in PER_RANK},
+        **{name: value for name, value in sorted(flags.items()) if name not in NOT_OURS},
         **{name: version(name) for name in LIBRARIES},
         "device": "gpu" if device.on_gpu() else "cpu",
         "world_size": world.size,

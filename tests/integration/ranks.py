@@ -31,8 +31,8 @@ class Run:
     """One output directory and the processes that fill it; `changes` are laid over the recipe."""
 
     def __init__(self, root: Path, name: str, **changes):
-        self.output, self.log = root / name, root / f"{name}-log"
-        values = tiny.distill_values(root, self.output, **changes)
+        self.output_dir, self.log = root / name, root / f"{name}-log"
+        values = tiny.distill_values(root, self.output_dir, **changes)
         self.recipe = tiny.write_recipe(root / f"{name}.yaml", values)
 
     def start(self, ranks: int, environment: dict | None = None, **faults) -> subprocess.Popen:
@@ -46,7 +46,7 @@ class Run:
 
     def finish(self, ranks: int) -> "Run":
         """Run to the end."""
-        assert self.ends(ranks) == 0, self.said()
+        assert self.ends(ranks) == 0, self.output()
         return self
 
     def launch(self) -> subprocess.Popen:
@@ -69,21 +69,21 @@ class Run:
         """Until something is so, while the process lives and the deadline has not passed."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert process.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
+            assert process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
             time.sleep(0.005)
 
     def last_step(self) -> int:
         """Step of the newest record."""
-        return max((r["step"] for r in read_metrics(self.output / "metrics.jsonl")), default=0)
+        return max((r["step"] for r in read_metrics(self.output_dir / "metrics.jsonl")), default=0)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """The end of what all processes said."""
-        ranks = [*self.log.glob("workerlog.*"), *(self.output / "log").glob("workerlog.*")]
+        ranks = [*self.log.glob("workerlog.*"), *(self.output_dir / "log").glob("workerlog.*")]
         paths = [self.log / "out", *sorted(ranks)]
         return "\n".join(path.read_text(errors="replace")[-6000:] for path in paths)
 
-    def rank_said(self, rank: int) -> str:
+    def rank_log(self, rank: int) -> str:
         """All that a rank said, in starts of several ranks."""
         return (self.log / f"workerlog.{rank}").read_text(errors="replace")
 
@@ -91,12 +91,12 @@ class Run:
         """Records without what depends on the clock."""
         return [
             {k: v for k, v in record.items() if not k.startswith(CLOCK)}
-            for record in read_metrics(self.output / "metrics.jsonl")
+            for record in read_metrics(self.output_dir / "metrics.jsonl")
         ]
 
     def outcome(self) -> tuple:
         """Digests of the final weights and moments, and all records; sharded moments as a whole."""
-        last = self.output / "checkpoints" / "step-14"
+        last = self.output_dir / "checkpoints" / "step-14"
         tensors = {}
         for path in sorted(last.glob("*.safetensors")):
             tensors |= weights.read(path)
@@ -114,12 +114,12 @@ class Run:
 
 def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
     """The ranks somewhere under a process, by number."""
-    found = {}
+    ranks_by_number = {}
     for child in psutil.Process(process.pid).children(recursive=True):
         try:
             words, environment = child.cmdline(), child.environ()
         except psutil.Error:
             continue
         if "paddle.distributed.launch" not in words and "PADDLE_TRAINER_ID" in environment:
-            found[int(environment["PADDLE_TRAINER_ID"])] = child
-    return [found[number] for number in sorted(found)]
+            ranks_by_number[int(environment["PADDLE_TRAINER_ID"])] = child
+    return [ranks_by_number[number] for number in sorted(ranks_by_number)]

@@ -19,15 +19,15 @@ def test_sigterm_saves_and_ends_with_a_code_of_its_own(root, straight):
     process = run.launch()  # as a cluster does that takes one node away
     run.wait_for_step(2, process)
     ranks_of(process)[1].send_signal(signal.SIGTERM)
-    assert tiny.finish(process) == SAVED_AND_STOPPED, run.said()
-    saved = checkpoint.newest(run.output / "checkpoints").step
+    assert tiny.finish(process) == SAVED_AND_STOPPED, run.output()
+    saved = checkpoint.newest(run.output_dir / "checkpoints").step
     assert 2 <= saved < 14
-    assert f"saved at step {saved} and stopped; the same command resumes it" in run.said()
+    assert f"saved at step {saved} and stopped; the same command resumes it" in run.output()
     process = run.launch()  # as a person does, or Slurm at the end of the time
     run.wait_for_step(saved + 1, process)
     process.send_signal(signal.SIGTERM)
-    assert tiny.finish(process) == SAVED_AND_STOPPED, run.said()
-    assert saved < checkpoint.newest(run.output / "checkpoints").step < 14
+    assert tiny.finish(process) == SAVED_AND_STOPPED, run.output()
+    assert saved < checkpoint.newest(run.output_dir / "checkpoints").step < 14
     assert run.finish(2).outcome() == straight[2].outcome()
 
 
@@ -36,12 +36,12 @@ def test_a_job_that_loses_a_rank_or_hangs_comes_back_by_itself(root, straight):
     process = run.launch()
     run.wait_for_step(3, process)
     ranks_of(process)[1].kill()
-    run.wait_for(lambda: "restart 1 of 3 from checkpoint of step" in run.said(), process)
+    run.wait_for(lambda: "restart 1 of 3 from checkpoint of step" in run.output(), process)
     lost_at = run.last_step()
     run.wait_for_step(lost_at + 1, process)
     ranks_of(process)[1].suspend()
-    assert tiny.finish(process) == 0, run.said()
-    logs = [(run.output / "log" / f"workerlog.{rank}").read_text() for rank in (0, 1)]
+    assert tiny.finish(process) == 0, run.output()
+    logs = [(run.output_dir / "log" / f"workerlog.{rank}").read_text() for rank in (0, 1)]
     assert "longer than 6 s (safety.hang_seconds)" in "".join(logs)
     for log in logs:  # of the one that waited, and of the one that stood still
         assert "(most recent call first)" in log
@@ -64,20 +64,22 @@ def test_killing_the_launcher_leaves_no_rank_behind(root):
 def test_what_is_not_finite_on_one_rank_is_skipped_by_all_and_ends_the_run_in_the_end(root):
     run = Run(root, "not-finite", **{"safety.max_skipped_steps": 3})
     bad = [3, 7, 8, 9]
-    assert run.ends(2, rank=1, not_finite=bad) == NOT_FINITE, run.said()
-    assert "3 steps in a row had a non-finite gradient" in run.said()
+    assert run.ends(2, rank=1, not_finite=bad) == NOT_FINITE, run.output()
+    for rank in (0, 1):  # both end by themselves, with this sentence
+        assert "3 steps in a row had a non-finite gradient" in run.rank_log(rank)
     records = run.metrics()
     assert [r["optim/skipped"] for r in records] == [0, 0, 1, 1, 1, 1, 2, 3, 4]
     assert [("loss/total" in r) for r in records] == [r["step"] not in bad for r in records]
     rates = [r["optim/lr"] for r in records]
     assert rates[2] == rates[3]  # the skipped step did not move the schedule
-    state = checkpoint.newest(run.output / "checkpoints").state()
+    state = checkpoint.newest(run.output_dir / "checkpoints").state()
     assert state["counters"] == {"step": 8, "updates": 5, "skipped_in_a_row": 2}
 
 
 def test_a_disk_that_fills_up_is_said_and_costs_nothing_but_time(root):
     run = Run(root, "full")
-    assert run.ends(2, rank=0, full_disk_from=3) == 2, run.said()
-    assert "step-4: cannot be written" in run.said()
-    assert "older checkpoints are untouched" in run.said()
-    assert checkpoint.newest(run.output / "checkpoints").step == 2
+    assert run.ends(2, rank=0, full_disk_from=3) == 2, run.output()
+    assert "step-4: cannot be written" in run.output()
+    assert "older checkpoints are untouched" in run.output()
+    assert "rank 0 has failed; the reason is in its log" in run.rank_log(1)
+    assert checkpoint.newest(run.output_dir / "checkpoints").step == 2

@@ -40,7 +40,7 @@ class Nodes:
     def __init__(self, machines, run, master="node-a"):
         self.machines, self.run = machines, run
         self.master = f"{master}:29671"
-        self.logs = [run.output.parent / f"{run.output.name}-node-{n}.log" for n in (0, 1)]
+        self.logs = [run.output_dir.parent / f"{run.output_dir.name}-node-{n}.log" for n in (0, 1)]
 
     def start(self, number, *options):
         command = [sys.executable, "-W", "ignore", "-m", "launch", str(self.run.recipe)]
@@ -50,9 +50,9 @@ class Nodes:
         settings["MKL_DEBUG_CPU_TYPE"] = "5"
         return self.machines.start(number, command, self.logs[number], **settings)
 
-    def said(self, number=None):
+    def output(self, number=None):
         logs = self.logs if number is None else [self.logs[number]]
-        ranks = sorted((self.run.output / "log").rglob("workerlog.*"))
+        ranks = sorted((self.run.output_dir / "log").rglob("workerlog.*"))
         return "\n".join(
             p.read_text(errors="replace")[-5000:] for p in [*logs, *ranks] if p.exists()
         )
@@ -60,8 +60,8 @@ class Nodes:
     def wait_for(self, condition, *processes, seconds=300):
         deadline = time.monotonic() + seconds
         while not condition():
-            assert all(process.poll() is None for process in processes), self.said()
-            assert time.monotonic() < deadline, self.said()
+            assert all(process.poll() is None for process in processes), self.output()
+            assert time.monotonic() < deadline, self.output()
             time.sleep(0.05)
 
     def end(self, *processes, seconds=400):
@@ -70,7 +70,7 @@ class Nodes:
 
 def result(run):
     """Step, weights and moments of the newest checkpoint."""
-    last = checkpoint.newest(run.output / "checkpoints")
+    last = checkpoint.newest(run.output_dir / "checkpoints")
     tensors = {}
     for path in sorted(last.path.glob("*.safetensors")):
         tensors |= weights.read(path)
@@ -89,20 +89,20 @@ def kill_machine(process):
 @pytest.mark.timeout(900)
 def test_a_node_that_is_away_for_a_minute_changes_nothing_in_the_result(root, machines):
     one = Run(root, "one-node", **SETTINGS)
-    assert tiny.finish(one.start(2), 400) == 0, one.said()
+    assert tiny.finish(one.start(2), 400) == 0, one.output()
     run = Run(root, "two-nodes", **SETTINGS)
     nodes = Nodes(machines, run)
     first, second = nodes.start(0), nodes.start(1)
     nodes.wait_for(lambda: run.last_step() >= 15, first, second)
     kill_machine(second)
     waiting = "1 of 2 nodes have joined; waiting for node(s) 1"
-    nodes.wait_for(lambda: nodes.said(0).count(waiting) >= 2, first)  # one message in 30 s
+    nodes.wait_for(lambda: nodes.output(0).count(waiting) >= 2, first)  # one message in 30 s
     second = nodes.start(1)
-    assert nodes.end(first, second) == [0, 0], nodes.said()
+    assert nodes.end(first, second) == [0, 0], nodes.output()
     assert result(run) == result(one)
     assert run.metrics() == one.metrics()
     for number in (0, 1):
-        assert (run.output / "log" / f"node-{number}" / "workerlog.0").is_file()
+        assert (run.output_dir / "log" / f"node-{number}" / "workerlog.0").is_file()
 
 
 @pytest.mark.timeout(600)
@@ -112,10 +112,10 @@ def test_the_first_node_may_be_lost_too(root, machines):
     first, second = nodes.start(0), nodes.start(1)
     nodes.wait_for(lambda: run.last_step() >= 15, first, second)
     kill_machine(first)
-    nodes.wait_for(lambda: "lost node 0" in nodes.said(1), second)
+    nodes.wait_for(lambda: "lost node 0" in nodes.output(1), second)
     first = nodes.start(0)
-    assert nodes.end(first, second) == [0, 0], nodes.said()
-    assert checkpoint.newest(run.output / "checkpoints").step == STEPS
+    assert nodes.end(first, second) == [0, 0], nodes.output()
+    assert checkpoint.newest(run.output_dir / "checkpoints").step == STEPS
 
 
 @pytest.mark.timeout(600)
@@ -126,8 +126,8 @@ def test_sigterm_on_one_node_saves_and_ends_both_with_75(root, machines):
     nodes.wait_for(lambda: run.last_step() >= 5, first, second)
     supervisor = psutil.Process(second.pid)
     supervisor.terminate()
-    assert nodes.end(first, second) == [exits.SAVED_AND_STOPPED] * 2, nodes.said()
-    assert checkpoint.newest(run.output / "checkpoints").step >= 5
+    assert nodes.end(first, second) == [exits.SAVED_AND_STOPPED] * 2, nodes.output()
+    assert checkpoint.newest(run.output_dir / "checkpoints").step >= 5
 
 
 @pytest.mark.timeout(600)
@@ -151,18 +151,20 @@ def test_nodes_with_different_recipes_end_together_before_a_rank_starts(root, ma
     run = Run(root, "nodes-differ", **SETTINGS)
     nodes = Nodes(machines, run)
     first, second = nodes.start(0), nodes.start(1, "--seed", "5")
-    assert nodes.end(first, second) == [exits.USER_ERROR] * 2, nodes.said()
+    assert nodes.end(first, second) == [exits.USER_ERROR] * 2, nodes.output()
     for number in (0, 1):
-        assert "node 1 (node-b): was started with another recipe than node 0" in nodes.said(number)
-    assert not (run.output / "log").exists()
+        assert "node 1 (node-b): was started with another recipe than node 0" in nodes.output(
+            number
+        )
+    assert not (run.output_dir / "log").exists()
 
 
 def test_waiting_for_a_node_that_never_comes_is_bounded(root, machines):
     run = Run(root, "nodes-alone", **SETTINGS)
     nodes = Nodes(machines, run)
     ends = nodes.end(nodes.start(0, "--join_seconds", "4"))
-    assert ends == [exits.UNREACHABLE], nodes.said()
-    assert "node(s) 1 did not come in time" in nodes.said(0)
+    assert ends == [exits.UNREACHABLE], nodes.output()
+    assert "node(s) 1 did not come in time" in nodes.output(0)
     ends = nodes.end(nodes.start(1, "--join_seconds", "4"))
-    assert ends == [exits.UNREACHABLE], nodes.said()
-    assert "node 0 at node-a:29671 did not answer within 4 s" in nodes.said(1)
+    assert ends == [exits.UNREACHABLE], nodes.output()
+    assert "node 0 at node-a:29671 did not answer within 4 s" in nodes.output(1)

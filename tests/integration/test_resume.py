@@ -19,7 +19,7 @@ KILLED = -9
 
 def curve(run):
     """Steps of a VisualDL curve."""
-    (file,) = (run.output / "vdl").iterdir()
+    (file,) = (run.output_dir / "vdl").iterdir()
     points = LogReader(file_path=str(file)).get_data("scalar", "loss/total")
     return [point.id for point in points]
 
@@ -28,7 +28,7 @@ def test_one_rank_killed_three_times_equals_straight_to_the_bit(root, straight):
     # Saved at each second step. Steps 3 and 8 lie in the middle of shards and windows; epochs end
     # after steps 5 and 10.
     run = Run(root, "killed-1")
-    folder = run.output / "checkpoints"
+    folder = run.output_dir / "checkpoints"
     assert run.ends(1, kill_before=4) == KILLED
     assert checkpoint.newest(folder).step == 2
     assert run.ends(1, kill_in_save=[8, 12]) == KILLED
@@ -37,8 +37,8 @@ def test_one_rank_killed_three_times_equals_straight_to_the_bit(root, straight):
     weights = folder / "step-6" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     assert run.ends(1, kill_before=9) == KILLED
-    assert "step-6: model.safetensors has changed since it was written; an older" in run.said()
-    assert "step-4: resuming from step 4" in run.said()
+    assert "step-6: model.safetensors has changed since it was written; an older" in run.output()
+    assert "step-4: resuming from step 4" in run.output()
     assert run.finish(1).outcome() == straight[1].outcome()
     assert run.groups() == straight[1].groups()
     assert curve(run) == curve(straight[1]) == list(range(1, 15))
@@ -46,7 +46,7 @@ def test_one_rank_killed_three_times_equals_straight_to_the_bit(root, straight):
 
 def test_two_ranks_killed_twice_in_a_row_equal_straight_to_the_bit(root, straight):
     run = Run(root, "killed-2")
-    folder = run.output / "checkpoints"
+    folder = run.output_dir / "checkpoints"
     assert run.ends(2, rank=1, kill_before=4) not in (0, 2, 75, 76)  # the other one ends by itself
     assert checkpoint.newest(folder).step == 2
     assert run.ends(2, rank=0, kill_in_save=[8, 20]) not in (0, 2, 75, 76)
@@ -58,7 +58,7 @@ def test_two_ranks_killed_twice_in_a_row_equal_straight_to_the_bit(root, straigh
 def test_sharded_moments_give_the_same_run_and_the_same_checkpoint(root, straight):
     run = Run(root, "sharded", **{"optimizer.sharded": True})
     assert run.ends(2, rank=1, kill_before=6) not in (0, 2, 75, 76)
-    saved = checkpoint.newest(run.output / "checkpoints")
+    saved = checkpoint.newest(run.output_dir / "checkpoints")
     assert saved.step == 4
     parts = [weights.read(path) for path in sorted(saved.path.glob("optimizer-*"))]
     assert len(parts) == 2  # each rank wrote its own, and no moment twice
@@ -70,7 +70,7 @@ def test_sharded_moments_are_resumed_by_another_number_of_ranks(root, straight):
     run = Run(root, "sharded-changing", **{"optimizer.sharded": True})
     assert run.ends(2, rank=1, kill_before=6) not in (0, 2, 75, 76)
     assert run.ends(1, kill_before=10) == KILLED
-    assert "world_size: was 2, is now 1" in run.said()
+    assert "world_size: was 2, is now 1" in run.output()
     run.finish(2)
     for a, b in zip(run.metrics(), straight[2].metrics(), strict=True):
         assert a["loss/total"] == pytest.approx(b["loss/total"], rel=OTHER_WORLD), a["step"]
@@ -83,7 +83,7 @@ def test_other_numbers_of_ranks_train_on_the_same_groups(root, straight):
     by_hand = {"MKL_DEBUG_CPU_TYPE": "0"}
     assert run.ends(2, by_hand, kill_before=9) not in (0, 2, 75, 76)
     warning = "MKL_DEBUG_CPU_TYPE: was '5', is now '0'; the last bits of sums will differ"
-    assert [run.rank_said(rank).count(warning) for rank in (0, 1)] == [1, 0]
+    assert [run.rank_log(rank).count(warning) for rank in (0, 1)] == [1, 0]
     run.finish(1)
     wanted = straight[1].groups()
     assert [len(step) for step in wanted] == [4] * 14
@@ -118,18 +118,18 @@ def test_a_group_that_spans_ranks_gives_the_loss_and_gradient_of_one_rank(root):
 
 def test_the_share_of_exchanging_gradients_is_recorded_where_there_is_any(straight):
     for ranks, run in straight.items():
-        for record in read_metrics(run.output / "metrics.jsonl"):
+        for record in read_metrics(run.output_dir / "metrics.jsonl"):
             assert ("time/allreduce_share" in record) == (ranks > 1)
             assert record.get("time/allreduce_share", 1) > 0
 
 
 def test_a_finished_run_says_so_and_a_changed_recipe_is_refused(root, straight):
     assert straight[1].ends(1) == 0
-    assert "this run is finished; nothing to do" in straight[1].said()
-    assert json.loads((straight[1].output / "finished.json").read_text())["updates"] == 14
+    assert "this run is finished; nothing to do" in straight[1].output()
+    assert json.loads((straight[1].output_dir / "finished.json").read_text())["updates"] == 14
     changed = Run(root, "straight-1", **{"optimizer.total_steps": 12, "relations.beta": 0.25})
     assert changed.ends(1) == 2
-    said = changed.said()
-    assert "optimizer.total_steps: was 14, is now 12" in said
-    assert "relations.beta: was 0.5, is now 0.25" in said
-    assert "Traceback" not in said
+    output = changed.output()
+    assert "optimizer.total_steps: was 14, is now 12" in output
+    assert "relations.beta: was 0.5, is now 0.25" in output
+    assert "Traceback" not in output

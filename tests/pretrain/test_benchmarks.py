@@ -37,8 +37,8 @@ def test_a_layer_is_its_products():
     projections = 4 * product(rows, hidden, hidden)
     attention = samples * (product(length, hidden, length) + product(length, length, hidden))
     feed_forward = product(rows, hidden, inner) + product(rows, inner, hidden)
-    found = flops.block(flops.Shape(hidden, inner), rows, length)
-    assert found == projections + attention + feed_forward
+    actual = flops.block(flops.Shape(hidden, inner), rows, length)
+    assert actual == projections + attention + feed_forward
 
 
 def test_a_truncated_encoder_ends_with_its_projections():
@@ -62,10 +62,10 @@ def test_the_published_loop_gets_the_same_samples_in_another_order():
     ]
     first, *others = step_batches.shuffled(lists)
     assert [row[row > 0].tolist() for row in first] == lists[0]
-    found = [row[row > 0].tolist() for batch in others for row in batch]
+    actual = [row[row > 0].tolist() for batch in others for row in batch]
     wanted = [sample for batch in lists[1:] for sample in batch]
-    assert found != wanted
-    assert sorted(found) == sorted(wanted)
+    assert actual != wanted
+    assert sorted(actual) == sorted(wanted)
     for batch in others:
         assert batch.shape == (step.GROUP, (batch > 0).sum(axis=1).max())
 
@@ -80,19 +80,19 @@ def test_figures_are_medians_and_ratios_of_medians():
         def __missing__(self, key):
             return 0.5
 
-    found = step.figures_of(
+    actual = step.figures_of(
         {"published": runs(1, 2, 9), "published_eval": runs(4), "torch_bf16": runs(5, 5, 5)}
         | {name: runs(4, 5, 5) for name in step.CONTENDERS if name.startswith("ours")}
         | {"ours_engine": runs(3, 6, 6)}
     )
-    assert (found["published_seq_s"], found["ours_seq_s"], found["ratio"]) == (2, 5, 2.5)
-    assert (found["ratio_teacher_engine"], found["ratio_eval"]) == (3, 1.25)
-    assert found["torch_bf16_seq_s"] == 5
-    assert "torch_fp32_seq_s" not in found
+    assert (actual["published_seq_s"], actual["ours_seq_s"], actual["ratio"]) == (2, 5, 2.5)
+    assert (actual["ratio_teacher_engine"], actual["ratio_eval"]) == (3, 1.25)
+    assert actual["torch_bf16_seq_s"] == 5
+    assert "torch_fp32_seq_s" not in actual
     assert {
         "teacher_engine_relation_error", "matmul_ceiling_share", "relation_share",
         "data_wait_share", "ours_peak_mb", "published_peak_mb",
-    } <= found.keys()  # fmt: skip
+    } <= actual.keys()  # fmt: skip
 
 
 @pytest.fixture

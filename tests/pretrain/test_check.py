@@ -20,7 +20,7 @@ from tests.pretrain import foreign, tiny
 
 
 @pytest.fixture
-def found(tiny_root, tmp_path):
+def problems_of(tiny_root, tmp_path):
     """A function: the problems of the tiny recipe with changes, for some ranks."""
 
     def problems(world_size=1, **changes):
@@ -32,13 +32,13 @@ def found(tiny_root, tmp_path):
     return problems
 
 
-def test_a_good_recipe_has_no_problems(found):
-    assert found() == []
-    assert found(world_size=4) == []
+def test_a_good_recipe_has_no_problems(problems_of):
+    assert problems_of() == []
+    assert problems_of(world_size=4) == []
 
 
 @pytest.mark.parametrize(
-    ("change", "field", "said"),
+    ("change", "field", "message"),
     [
         ({"teacher.layr": 1}, "teacher.layr", "did you mean 'layer'?"),
         ({"teacher.layer": 4}, "teacher.layer", "4; the teacher has layers 1 to 3"),
@@ -76,22 +76,22 @@ def test_a_good_recipe_has_no_problems(found):
         ({"student": 3}, "student", "it is 3"),
     ],
 )
-def test_each_problem_names_its_field_and_what_would_be_valid(found, change, field, said):
-    problems = found(**change)
-    assert any(text.startswith(field) and said in text for text in problems), problems
+def test_each_problem_names_its_field_and_what_would_be_valid(problems_of, change, field, message):
+    problems = problems_of(**change)
+    assert any(text.startswith(field) and message in text for text in problems), problems
     others = ("relations.heads", "student")  # one value may fit neither the teacher nor the student
     assert len(problems) == 1 or all(text.startswith(others) for text in problems)
 
 
-def test_more_ranks_than_groups_share_them(found):
-    assert found(world_size=8) == []  # 4 groups of 4 samples: 2 ranks and 2 samples each
-    assert found(world_size=16) == []
-    (problem,) = found(world_size=32)
+def test_more_ranks_than_groups_share_them(problems_of):
+    assert problems_of(world_size=8) == []  # 4 groups of 4 samples: 2 ranks and 2 samples each
+    assert problems_of(world_size=16) == []
+    (problem,) = problems_of(world_size=32)
     assert problem.startswith("batch.global_batch_size: 16 is 4 relation group(s) of 4")
     assert "1, 2, 4, 8 or 16 ranks can" in problem
-    (problem,) = found(world_size=16, **{"relations.heads": 2})
+    (problem,) = problems_of(world_size=16, **{"relations.heads": 2})
     assert problem.startswith("relations.heads: 2 heads cannot be divided among the 4 ranks")
-    (problem,) = found(world_size=8, **{"batch.groups_per_micro_batch": 2})
+    (problem,) = problems_of(world_size=8, **{"batch.groups_per_micro_batch": 2})
     assert "2 does not divide the 1 relation group(s) of a rank" in problem
 
 
@@ -109,8 +109,8 @@ def test_64_gpus_run_the_published_global_batch(tiny_root):
     assert large.model_copy(update={"output_dir": recipe.output_dir}) == recipe
 
 
-def test_all_problems_are_said_at_once(found):
-    problems = found(
+def test_all_problems_are_said_at_once(problems_of):
+    problems = problems_of(
         world_size=3,
         **{
             "teacher.layer": 9,
@@ -157,12 +157,12 @@ def teacher(tiny_root, tmp_path):
 
 
 def spoil_config(teacher, **changes):
-    said = json.loads((teacher / "config.json").read_text())
-    (teacher / "config.json").write_text(json.dumps(said | changes))
+    message = json.loads((teacher / "config.json").read_text())
+    (teacher / "config.json").write_text(json.dumps(message | changes))
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"architectures": ["T5Model"], "model_type": "t5"}, "is none of PPMiniLMModel"),
         ({"num_hidden_layers": 12}, "the weights have 3 layers, its config.json says 12"),
@@ -173,65 +173,65 @@ def spoil_config(teacher, **changes):
         ({"vocab_size": 30}, "vocab_size 30, but the shards' vocabulary has 64 entries"),
     ],
 )
-def test_a_teacher_that_does_not_fit(found, teacher, changes, said):
+def test_a_teacher_that_does_not_fit(problems_of, teacher, changes, message):
     spoil_config(teacher, **changes)
-    problems = found(**{"teacher.path": str(teacher)})
-    assert any(said in problem for problem in problems), problems
+    problems = problems_of(**{"teacher.path": str(teacher)})
+    assert any(message in problem for problem in problems), problems
     assert all(problem.startswith(("teacher", "relations.heads")) for problem in problems)
 
 
-def test_teacher_and_shards_of_different_vocabularies(found, teacher):
+def test_teacher_and_shards_of_different_vocabularies(problems_of, teacher):
     vocab.write(teacher / "vocab.txt", reversed(tiny.TOKENS))
-    (problem,) = found(**{"teacher.path": str(teacher)})
+    (problem,) = problems_of(**{"teacher.path": str(teacher)})
     assert "vocab.txt is not the vocabulary that the shards were made with" in problem
     (teacher / "vocab.txt").write_bytes(b"\xff")
-    (problem,) = found(**{"teacher.path": str(teacher)})
+    (problem,) = problems_of(**{"teacher.path": str(teacher)})
     assert "cannot read the vocabulary" in problem
     (teacher / "vocab.txt").unlink()
-    (problem,) = found(**{"teacher.path": str(teacher)})
+    (problem,) = problems_of(**{"teacher.path": str(teacher)})
     assert "no vocab.txt and no tokenizer.json" in problem
     model = {"type": "WordPiece", "vocab": {token: i for i, token in enumerate(tiny.TOKENS)}}
     (teacher / "tokenizer.json").write_text(json.dumps({"model": model}))
-    assert found(**{"teacher.path": str(teacher)}) == []
+    assert problems_of(**{"teacher.path": str(teacher)}) == []
     model["vocab"] = {token: i for i, token in enumerate(reversed(tiny.TOKENS))}
     (teacher / "tokenizer.json").write_text(json.dumps({"model": model}))
-    (problem,) = found(**{"teacher.path": str(teacher)})
+    (problem,) = problems_of(**{"teacher.path": str(teacher)})
     assert "tokenizer.json is not the vocabulary that the shards were made with" in problem
 
 
-def test_a_cased_teacher_and_lower_case_shards(found, teacher):
+def test_a_cased_teacher_and_lower_case_shards(problems_of, teacher):
     (teacher / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    (problem,) = found(**{"teacher.path": str(teacher)})
+    (problem,) = problems_of(**{"teacher.path": str(teacher)})
     assert "do_lower_case of the teacher is false, but the shards were made with" in problem
 
 
-def test_damaged_absent_and_pickled_weights(found, teacher):
+def test_damaged_absent_and_pickled_weights(problems_of, teacher):
     file = teacher / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    (problem,) = found(**{"teacher.path": str(teacher)})
+    (problem,) = problems_of(**{"teacher.path": str(teacher)})
     assert problem.startswith("teacher.weights: ") and "damaged" in problem
     file.unlink()
-    (problem,) = found(**{"teacher.path": str(teacher)})
+    (problem,) = problems_of(**{"teacher.path": str(teacher)})
     assert "no model.safetensors" in problem
     (teacher / "model_state.pdparams").write_bytes(b"")
-    (problem,) = found(**{"teacher.path": str(teacher)})
+    (problem,) = problems_of(**{"teacher.path": str(teacher)})
     assert "is a pickle and may run any code" in problem
     pickled = {"teacher.weights": "model_state.pdparams"}
-    assert found(**{"teacher.path": str(teacher)}, **pickled) == []
+    assert problems_of(**{"teacher.path": str(teacher)}, **pickled) == []
 
 
-def test_a_run_directory_that_is_a_file(found, tmp_path):
+def test_a_run_directory_that_is_a_file(problems_of, tmp_path):
     (tmp_path / "file").write_text("")
-    (problem,) = found(output_dir=str(tmp_path / "file" / "run"))
+    (problem,) = problems_of(output_dir=str(tmp_path / "file" / "run"))
     assert problem.startswith("output_dir: ") and "is a file, not a directory" in problem
 
 
-def test_a_hugging_face_teacher_needs_no_more_than_its_files(found, tmp_path):
+def test_a_hugging_face_teacher_needs_no_more_than_its_files(problems_of, tmp_path):
     (tmp_path / "hf").mkdir()
     shutil.copy(foreign.write(tmp_path / "x", {}) / "config.json", tmp_path / "hf")
     spoil_config(tmp_path / "hf", vocab_size=64, max_position_embeddings=24)
     vocab.write(tmp_path / "hf" / "vocab.txt", tiny.TOKENS)
-    (problem,) = found(**{"teacher.path": str(tmp_path / "hf")})
+    (problem,) = problems_of(**{"teacher.path": str(tmp_path / "hf")})
     assert problem == f"teacher.weights: {tmp_path / 'hf'}: no model.safetensors"
 
 

@@ -64,8 +64,8 @@ def test_json_prints_the_newest_metrics(recipe, start, tmp_path, capsys, monkeyp
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
     start(["--config", path, "--json"])
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said == {"output_dir": str(tmp_path / "run"), "exit_code": 7, "metrics": record}
+    message = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert message == {"output_dir": str(tmp_path / "run"), "exit_code": 7, "metrics": record}
     monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
     start(["--config", path, "--json"])
     assert capsys.readouterr().out == ""
@@ -140,6 +140,6 @@ def test_the_shipped_recipes_lack_nothing_but_files(name, script, ranks, tmp_pat
     assert wrong == {}
     problems = check.problems(read, ranks)
     assert {text.split(":")[0] for text in problems} <= {"data.shards", "teacher.path"}
-    said = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
-    assert read.model_dump(mode="json") == said  # every key is spelt out
+    message = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    assert read.model_dump(mode="json") == message  # every key is spelt out
     assert script.main(["--config", str(path)]) == 2

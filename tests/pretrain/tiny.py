@@ -94,8 +94,8 @@ def write_directory(encoder, directory: Path, **config) -> Path:
 
     directory.mkdir(parents=True, exist_ok=True)
     write_encoder(encoder, directory, TOKENS)
-    said = json.loads((directory / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps(said | config))
+    message = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(message | config))
     return directory
 
 

@@ -28,10 +28,10 @@ def test_pairs_are_counted_within_samples_and_without_special_tokens(one, other,
     for sample in (*one, *other):
         for first, second in zip(sample, sample[distance:], strict=False):
             expected[first, second] += first not in SPECIAL and second not in SPECIAL
-    found = cooccurrence.neighbour_counts(
+    actual = cooccurrence.neighbour_counts(
         [ragged(one), ragged(other)], distance, VOCABULARY, SPECIAL
     )
-    np.testing.assert_array_equal(found.toarray(), expected)
+    np.testing.assert_array_equal(actual.toarray(), expected)
 
 
 @settings(deadline=None)
@@ -41,7 +41,7 @@ def test_pairs_are_counted_within_samples_and_without_special_tokens(one, other,
 )
 def test_pmi_is_the_formula(values, few):
     counts = np.array(values, np.float64).reshape(4, 4)
-    found = cooccurrence.positive_pmi(sparse.csr_matrix(counts), few).toarray()
+    actual = cooccurrence.positive_pmi(sparse.csr_matrix(counts), few).toarray()
     powers = counts.sum(0) ** 0.75
     for i in range(4):
         for j in range(4):
@@ -50,7 +50,7 @@ def test_pmi_is_the_formula(values, few):
                 joint = counts[i, j] / counts.sum()
                 alone = counts[i].sum() / counts.sum() * powers[j] / powers.sum()
                 expected = max(0, math.log(joint / alone)) * counts[i, j] / (counts[i, j] + few)
-            assert found[i, j] == pytest.approx(expected, abs=1e-9)
+            assert actual[i, j] == pytest.approx(expected, abs=1e-9)
 
 
 def block_counts():
@@ -90,11 +90,11 @@ def test_a_neighbour_map_is_the_weighted_least_squares_fit():
     random = np.random.default_rng(1)
     counts = sparse.csr_matrix(random.integers(0, 6, (12, 12)).astype(float))
     vectors, frequencies = random.normal(size=(12, 3)), random.integers(1, 50, 12)
-    found = cooccurrence.neighbour_map(counts, vectors, frequencies)
+    actual = cooccurrence.neighbour_map(counts, vectors, frequencies)
     # One row for every pair of words: sqrt(weight) * (outer product of vectors) . M = sqrt * PMI.
     weights = frequencies**0.5 / (frequencies**0.5).mean()
     roots = np.sqrt(np.outer(weights, weights)).ravel()
     design = np.einsum("ia,jb->ijab", vectors, vectors).reshape(144, 9) * roots[:, None]
     pmi = cooccurrence.positive_pmi(counts, 2.0).toarray().ravel() * roots
     expected = np.linalg.lstsq(design, pmi, rcond=None)[0].reshape(3, 3)
-    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+    np.testing.assert_allclose(actual, expected, atol=0.02 * np.abs(expected).max())

@@ -16,8 +16,8 @@ def gradients(layer, x, upstream):
     """Output, and gradients by x, weight and bias."""
     x = paddle.to_tensor(x, stop_gradient=False)
     y = layer(x)
-    found = paddle.grad([y], [x, layer.weight, layer.bias], [paddle.to_tensor(upstream)])
-    return [tensor.numpy() for tensor in (y, *found)]
+    actual = paddle.grad([y], [x, layer.weight, layer.bias], [paddle.to_tensor(upstream)])
+    return [tensor.numpy() for tensor in (y, *actual)]
 
 
 @settings(max_examples=30, deadline=None)
@@ -35,8 +35,8 @@ def test_values_and_gradients_are_those_of_the_formula(lead, inner, outer):
         x.reshape(-1, inner).T @ upstream.reshape(-1, outer),
         upstream.reshape(-1, outer).sum(axis=0),
     ]
-    for found, expected in zip(gradients(Linear(original), x, upstream), wanted, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    for actual, expected in zip(gradients(Linear(original), x, upstream), wanted, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture

@@ -82,9 +82,9 @@ def test_fairseqs_roberta_counts_positions_from_after_the_padding_id(tmp_path):
     encoder = teacher.load_encoder(tmp_path)
     assert type(encoder).__name__ == "RobertaModel"
     ids, mask = INPUT_IDS[1:], MASK[1:]
-    found = encoder.embeddings(input_ids=paddle.to_tensor(ids)).numpy()
+    actual = encoder.embeddings(input_ids=paddle.to_tensor(ids)).numpy()
     expected = foreign.hidden_states(tensors, ids, mask, prefix="roberta.", start=2)[0]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_roberta_wwm_under_paddlenlps_name_counts_positions_from_0(tmp_path):
@@ -231,7 +231,7 @@ def test_a_name_is_found_where_paddlenlp_keeps_its_models(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "no config.json"),
         ("{", "unreadable"),
@@ -247,14 +247,14 @@ def test_a_name_is_found_where_paddlenlp_keeps_its_models(tmp_path, monkeypatch)
         ('{"model_type": "bert", "position_embedding_type": "relative_key"}', "relative_key"),
     ],
 )
-def test_a_config_that_no_encoder_here_fits(tmp_path, text, said):
+def test_a_config_that_no_encoder_here_fits(tmp_path, text, message):
     foreign.write(tmp_path, foreign.hugging_face_tensors())
     (tmp_path / "config.json").unlink()
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json") as caught:
         teacher.load_encoder(tmp_path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_weights_of_other_sizes_are_named(tmp_path):

@@ -41,8 +41,8 @@ def test_a_head_looks_at_its_offset(offset, amplitude, head_size):
 
 @given(st.integers(0, 5), st.integers(1, 12))
 def test_the_heads_of_a_layer_have_offsets_of_their_own(layer, heads):
-    found = local.offsets(layer, heads)
-    assert len(set(found)) == heads and 0 not in found
+    actual = local.offsets(layer, heads)
+    assert len(set(actual)) == heads and 0 not in actual
 
 
 def test_offsets_are_the_nearest_and_every_other_layer_looks_further():

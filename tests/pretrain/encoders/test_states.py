@@ -43,24 +43,24 @@ def test_recompute_draws_the_same_dropout_and_gives_the_same_gradients(attention
     encoder = make_encoder(dropout=0.2)
     encoder.train()
     expected = states_and_gradients(encoder, Compute(attention=attention))
-    found = states_and_gradients(encoder, Compute(attention=attention, recompute=True))
-    for x, y in zip(found[0], expected[0], strict=True):
+    actual = states_and_gradients(encoder, Compute(attention=attention, recompute=True))
+    for x, y in zip(actual[0], expected[0], strict=True):
         np.testing.assert_array_equal(x, y)
-    assert found[1].keys() == expected[1].keys()
+    assert actual[1].keys() == expected[1].keys()
     for name, gradient in expected[1].items():
         # Gradients of one tensor are summed in another order: the last bit may differ.
-        np.testing.assert_allclose(found[1][name], gradient, rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(actual[1][name], gradient, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_fused_attention_gives_the_states_and_gradients_of_the_plain_form():
     encoder = make_encoder()
     expected = states_and_gradients(encoder, Compute())
-    found = states_and_gradients(encoder, Compute(attention="fused"))
+    actual = states_and_gradients(encoder, Compute(attention="fused"))
     real = MASK.numpy() == 1
-    for x, y in zip(found[0], expected[0], strict=True):
+    for x, y in zip(actual[0], expected[0], strict=True):
         np.testing.assert_allclose(x[real], y[real], atol=1e-5)
     for name, gradient in expected[1].items():
-        np.testing.assert_allclose(found[1][name], gradient, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual[1][name], gradient, atol=1e-5, err_msg=name)
 
 
 def test_fused_attention_is_the_formula():
@@ -76,8 +76,8 @@ def test_fused_attention_is_the_formula():
     weights /= weights.sum(-1, keepdims=True)
     mixed = (weights @ v).swapaxes(1, 2).reshape(3, 9, 16)
     expected = attention.out_proj(paddle.to_tensor(mixed)).numpy()
-    found = fused_attention(attention, x, attention_bias(MASK)).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    actual = fused_attention(attention, x, attention_bias(MASK)).numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("normalize_before", [False, True])

@@ -71,12 +71,12 @@ def test_a_student_of_all_of_the_teachers_layers_computes_what_the_teacher_does(
     teacher = make_teacher(family, **changes)
     student = make(3, teacher=teacher, from_teacher_layers=(1, 2, 3))
     student.eval()
-    for found, expected in zip(
+    for actual, expected in zip(
         states_at(student, IDS, MASK, 3, with_hidden=True),
         states_at(teacher, IDS, MASK, 3, with_hidden=True),
         strict=True,
     ):
-        np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-5)
+        np.testing.assert_allclose(actual.numpy(), expected.numpy(), atol=1e-5)
 
 
 def test_some_layers_in_the_order_asked_for():
@@ -91,7 +91,7 @@ def test_some_layers_in_the_order_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"hidden": 24}, r"word_embeddings.weight is \[40, 24\] in the teacher and \[40, 16\]"),
         ({"intermediate_size": 20}, r"linear1.weight is \[16, 20\] in the teacher"),
@@ -100,8 +100,8 @@ def test_some_layers_in_the_order_asked_for():
         ({"vocab_size": 39}, r"word_embeddings.weight is \[39, 16\]"),
     ],
 )
-def test_copying_between_other_sizes_is_refused(changes, said):
-    with pytest.raises(UserError, match=said):
+def test_copying_between_other_sizes_is_refused(changes, message):
+    with pytest.raises(UserError, match=message):
         copy_layers(make(), make_teacher(**changes), (1, 2))
 
 

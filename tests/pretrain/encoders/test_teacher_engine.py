@@ -48,9 +48,9 @@ def teacher(request, tmp_path_factory):
 def test_engines_give_the_states_of_paddlenlps_forward(teacher, kind):
     ids, mask = batch()
     wanted = states_of_whole_encoder(teacher, ids, mask, layer=2)
-    found = open_engine(kind, teacher, 2, with_hidden=True)(*tensors(ids, mask))
+    actual = open_engine(kind, teacher, 2, with_hidden=True)(*tensors(ids, mask))
     tolerance = 0.2 if kind == "onnx_int8" else 1e-5
-    for x, y in zip(found, wanted, strict=True):
+    for x, y in zip(actual, wanted, strict=True):
         real = mask[..., None] * abs(x.numpy() - y.numpy())
         assert real.max() < tolerance * abs(y.numpy()).max()
 
@@ -88,10 +88,10 @@ def test_relu_has_an_onnx_form(kind):
     config = {"architectures": ["BertModel"], "vocab_size": 64, **tiny.sizes(2, 16, "relu")}
     encoder = build_encoder(config)
     ids, mask = batch()
-    (wanted, *_), (found, *_) = (
+    (wanted, *_), (actual, *_) = (
         open_engine(x, encoder, 2, False)(*tensors(ids, mask)) for x in ("dynamic", kind)
     )
-    np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=0.01)
+    np.testing.assert_allclose(actual.numpy(), wanted.numpy(), atol=0.01)
 
 
 def test_a_half_precision_run_converts_the_teacher_once(tiny_root):

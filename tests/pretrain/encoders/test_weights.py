@@ -42,9 +42,9 @@ def test_bfloat16_is_widened_exactly(tmp_path):
 
     values = np.array([[1.5, -2.0, 3.0078125, 1e-30]], ml_dtypes.bfloat16)
     (tmp_path / "model.safetensors").write_bytes(save({"x": values}))
-    found = weights.read(tmp_path)["x"]
-    assert found.dtype == np.float32
-    assert (found == values.astype(np.float32)).all()
+    actual = weights.read(tmp_path)["x"]
+    assert actual.dtype == np.float32
+    assert (actual == values.astype(np.float32)).all()
 
 
 def test_other_numbers_and_bools_are_read(tmp_path):
@@ -53,9 +53,9 @@ def test_other_numbers_and_bools_are_read(tmp_path):
         for kind in ("float16", "float64", "int64", "uint8", "bool")
     }
     (tmp_path / "x.safetensors").write_bytes(save(tensors))
-    for kind, found in weights.read(tmp_path / "x.safetensors").items():
-        assert found.dtype == kind
-        assert found.shape == (2, 1)
+    for kind, actual in weights.read(tmp_path / "x.safetensors").items():
+        assert actual.dtype == kind
+        assert actual.shape == (2, 1)
 
 
 def test_half_precision_goes_into_a_layer_of_float32(stored):
@@ -101,7 +101,7 @@ def test_a_damaged_file_is_an_error_for_people_or_still_has_its_names(tmp_path_f
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: t.pop("bias"), "missing: bias"),
         (lambda t: t.update(scale=t["bias"]), "not part of the model: scale"),
@@ -112,12 +112,12 @@ def test_a_damaged_file_is_an_error_for_people_or_still_has_its_names(tmp_path_f
         ),
     ],
 )
-def test_what_does_not_fit_is_named(stored, change, said):
+def test_what_does_not_fit_is_named(stored, change, message):
     path, layer = stored
     before = layer.weight.numpy().copy()
     tensors = weights.read(path)
     change(tensors)
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         weights.load_into(layer, tensors, "here")
     assert str(caught.value).startswith("here: ")
     assert (layer.weight.numpy() == before).all()
@@ -129,8 +129,8 @@ def test_all_that_does_not_fit_is_named_at_once(stored):
     tensors = {"weight": tensors["weight"].T, "other": tensors["bias"]}
     with pytest.raises(UserError) as caught:
         weights.load_into(layer, tensors, "here")
-    for said in ("missing: bias", "not part of the model: other", "of another shape: weight"):
-        assert said in str(caught.value)
+    for message in ("missing: bias", "not part of the model: other", "of another shape: weight"):
+        assert message in str(caught.value)
 
 
 def test_nothing_there_and_not_safetensors(tmp_path):
@@ -146,7 +146,7 @@ def test_nothing_there_and_not_safetensors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "unreadable"),
         ("[]", "unreadable"),
@@ -157,9 +157,9 @@ def test_nothing_there_and_not_safetensors(tmp_path):
         ('{"weight_map": {"x": "a.safetensors"}}', "which is not there"),
     ],
 )
-def test_a_bad_index_is_named(tmp_path, text, said):
+def test_a_bad_index_is_named(tmp_path, text, message):
     (tmp_path / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         weights.read(tmp_path)
 
 

@@ -162,9 +162,9 @@ def test_fault_4_layers_are_counted_from_0(tiny_root, layer):
     hidden = encoder(ids, attention_mask=mask, output_hidden_states=True, return_dict=True)
     attention = encoder.encoder.layers[layer - 1].self_attn
     below = hidden.hidden_states[layer - 1]  # [0] is what the embeddings give
-    for found, name in zip(qkv_at(encoder, ids, mask, layer), "qkv", strict=True):
+    for actual, name in zip(qkv_at(encoder, ids, mask, layer), "qkv", strict=True):
         wanted = getattr(attention, f"{name}_proj")(below)
-        np.testing.assert_allclose(found.numpy(), wanted.numpy(), atol=1e-5)
+        np.testing.assert_allclose(actual.numpy(), wanted.numpy(), atol=1e-5)
 
 
 def test_fault_5_classes_are_patched_for_everyone(build):

@@ -97,8 +97,8 @@ def test_the_bias_is_the_logarithm_of_token_shares(initialised, tiny_root):
 def test_the_head_hands_states_on_almost_as_they_are(initialised):
     states = paddle.randn([200, 64])
     out = initialised.norm(paddle.nn.functional.gelu(initialised.transform(states)))
-    found = np.corrcoef(out.numpy().ravel(), states.numpy().ravel())[0, 1]
-    assert found > 0.98
+    actual = np.corrcoef(out.numpy().ravel(), states.numpy().ravel())[0, 1]
+    assert actual > 0.98
 
 
 def test_a_neighbour_adds_what_it_makes_likely(initialised, tiny_root):
@@ -123,9 +123,9 @@ def test_a_neighbour_adds_what_it_makes_likely(initialised, tiny_root):
         left, singular, right = np.linalg.svd(matrix)
         expected = (left[:, :16] * singular[:16]) @ right[:16]
         at = slice(16 * head, 16 * head + 16)
-        found = (value[place:, at] @ output[at, place:]).T
-        scales.append((found * expected).sum() / (expected**2).sum())
-        np.testing.assert_allclose(found, scales[-1] * expected, atol=1e-4 * np.abs(found).max())
+        actual = (value[place:, at] @ output[at, place:]).T
+        scales.append((actual * expected).sum() / (expected**2).sum())
+        np.testing.assert_allclose(actual, scales[-1] * expected, atol=1e-4 * np.abs(actual).max())
     assert min(scales) > 0 and max(scales) == pytest.approx(min(scales), rel=1e-3)
 
 

@@ -30,8 +30,8 @@ def test_small_tables_give_the_loss_of_a_whole_one(mix, table, monkeypatch):
     """1: one item at a time; at 250 (sample) and 400 (token, head) the last part is smaller."""
     loss, gradient = loss_and_gradient(*MIXES[mix])
     monkeypatch.setattr(divergence, "TABLE_CPU", table)
-    found, found_gradient = loss_and_gradient(*MIXES[mix])
-    assert found == pytest.approx(loss, rel=1e-6)
+    actual, found_gradient = loss_and_gradient(*MIXES[mix])
+    assert actual == pytest.approx(loss, rel=1e-6)
     np.testing.assert_allclose(found_gradient, gradient, rtol=1e-5, atol=1e-8)
 
 

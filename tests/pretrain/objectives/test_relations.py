@@ -82,9 +82,9 @@ def loss_and_gradient(student, teacher, mask, heads=4, group_size=2, alpha=0.2, 
 def test_equals_a_slow_loop(kind, group_size):
     student, teacher, mask = made()
     s, t = (x.reshape([*x.shape[:2], 4, -1]) for x in (student, teacher))
-    found = float(RELATIONS[kind](s, t, Groups(mask.astype("float32"), group_size)))
+    actual = float(RELATIONS[kind](s, t, Groups(mask.astype("float32"), group_size)))
     slow = slow_loss(kind, *(x.numpy().astype("float64") for x in (s, t)), mask.numpy(), group_size)
-    assert found == pytest.approx(slow, rel=1e-5, abs=1e-8)
+    assert actual == pytest.approx(slow, rel=1e-5, abs=1e-8)
 
 
 @pytest.mark.parametrize("kind", RELATIONS)
@@ -161,8 +161,8 @@ def test_equals_paddlenlps_on_a_batch_without_padding(alpha, beta):
     no_mask = paddle.zeros([batch, 1, 1, length])
     expected = calc_multi_relation_loss(mean_over_rows, *theirs, no_mask, heads, alpha, beta)
     mask = paddle.ones([batch, length], dtype="int64")
-    found = relation_loss(student, teacher, mask, heads, batch, relation_weights(alpha, beta))
-    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    actual = relation_loss(student, teacher, mask, heads, batch, relation_weights(alpha, beta))
+    assert float(actual) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize(("alpha", "beta"), MIXES)

@@ -15,8 +15,10 @@ def test_states_of_all_layers_are_those_of_each(tiny_root):
     ids = paddle.to_tensor([[2, 7, 9, 3], [2, 8, 3, 0]])
     mask = paddle.to_tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
     for layer, states in enumerate(states_of_layers(teacher, ids, mask), 1):
-        for found, expected in zip(states, states_at(teacher, ids, mask, layer, True), strict=True):
-            np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-6)
+        for actual, expected in zip(
+            states, states_at(teacher, ids, mask, layer, True), strict=True
+        ):
+            np.testing.assert_allclose(actual.numpy(), expected.numpy(), atol=1e-6)
     assert layer == 3
 
 

@@ -80,8 +80,8 @@ def test_a_linear_probe_reads_what_is_linear_and_no_more():
         (np.where(features[:, 3] > 0, "a", "b"), 0.95, 1.0),
         (random.choice(["a", "b"], 400), 0.3, 0.7),
     ):
-        found = linear_probe.accuracy(features[:300], labels[:300], features[300:], labels[300:])
-        assert low <= found <= high
+        actual = linear_probe.accuracy(features[:300], labels[:300], features[300:], labels[300:])
+        assert low <= actual <= high
 
 
 def test_pooling_leaves_padding_out():

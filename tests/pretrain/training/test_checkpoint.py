@@ -75,11 +75,11 @@ def test_kill_9_before_any_operation_of_the_writer_leaves_the_older_checkpoint(t
     old.save(tmp_path, 1)
     operation, newest = 1, []
     while killed_at(operation, lambda: new.save(tmp_path, 2)):
-        found = checkpoint.newest(tmp_path)
-        newest.append(found.step)
+        actual = checkpoint.newest(tmp_path)
+        newest.append(actual.step)
         fresh = Trained(0)
-        assert checkpoint.load(found, fresh.layer, fresh.adam) == {"step": found.step}
-        if found.step == 2:  # renamed already: begin again, to reach the later operations
+        assert checkpoint.load(actual, fresh.layer, fresh.adam) == {"step": actual.step}
+        if actual.step == 2:  # renamed already: begin again, to reach the later operations
             checkpoint.retain(tmp_path, 1, 0)
             old.save(tmp_path, 1)
             for path in (tmp_path / "step-2").iterdir():
@@ -100,11 +100,11 @@ def test_kill_9_before_any_operation_of_retention_leaves_the_newest(tmp_path):
         if not killed_at(operation, lambda: checkpoint.retain(tmp_path, 1, 0)):
             break
         assert checkpoint.newest(tmp_path).step == 3
-        for found in checkpoint.complete(tmp_path):
-            assert not checkpoint.damaged(found)
+        for actual in checkpoint.complete(tmp_path):
+            assert not checkpoint.damaged(actual)
         operation += 1
     assert operation > 4
-    assert [found.step for found in checkpoint.complete(tmp_path)] == [3]
+    assert [actual.step for actual in checkpoint.complete(tmp_path)] == [3]
     assert [path.name for path in tmp_path.iterdir()] == ["step-3"]
 
 
@@ -150,11 +150,11 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, name, how):
     path.write_bytes(content[:-1] if how == "cut" else content)
     if how == "remove":
         path.unlink()
-    said = []
-    assert checkpoint.newest(tmp_path, said.append).step == 1
-    assert len(said) == 1
-    assert name in said[0]
-    assert "step-2" in said[0]
+    message = []
+    assert checkpoint.newest(tmp_path, message.append).step == 1
+    assert len(message) == 1
+    assert name in message[0]
+    assert "step-2" in message[0]
 
 
 def test_a_marker_that_is_not_json_does_not_count(tmp_path):
@@ -169,9 +169,9 @@ def test_retention_keeps_the_last_and_the_multiples(tmp_path):
     for step in range(1, 8):
         trained.save(tmp_path, step)
     checkpoint.retain(tmp_path, keep_last=2, keep_every=3)
-    assert [found.step for found in checkpoint.complete(tmp_path)] == [3, 6, 7]
+    assert [actual.step for actual in checkpoint.complete(tmp_path)] == [3, 6, 7]
     checkpoint.retain(tmp_path, keep_last=1, keep_every=0)
-    assert [found.step for found in checkpoint.complete(tmp_path)] == [7]
+    assert [actual.step for actual in checkpoint.complete(tmp_path)] == [7]
 
 
 def test_other_names_than_a_layers_are_refused(tmp_path):

@@ -41,10 +41,10 @@ def test_a_hang_ends_with_the_stacks_of_all():
         """,
         str(neighbour.pid),
     )
-    said = hung.communicate(timeout=60)[1]
+    message = hung.communicate(timeout=60)[1]
     assert hung.returncode == HUNG
-    assert "rank 0: a step has taken longer than 0.5 s (safety.hang_seconds)" in said
-    assert "waiting_for_the_other" in said
+    assert "rank 0: a step has taken longer than 0.5 s (safety.hang_seconds)" in message
+    assert "waiting_for_the_other" in message
     neighbour.kill()
     assert "standing_still" in neighbour.communicate(timeout=60)[1]
 

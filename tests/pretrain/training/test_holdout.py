@@ -60,8 +60,8 @@ def test_it_is_the_mean_over_its_groups_without_dropout(recipe):
     objective = run.build(recipe, Manifest.read(recipe.data.shards))
     objective.train()
     batches = holdout_batches(recipe.data.shards, 76, 4)
-    found = holdout_loss(objective, batches, recipe, World())
-    assert found == holdout_loss(objective, batches, recipe, World())
+    actual = holdout_loss(objective, batches, recipe, World())
+    assert actual == holdout_loss(objective, batches, recipe, World())
     assert objective.training
     objective.eval()
     losses = []
@@ -69,7 +69,7 @@ def test_it_is_the_mean_over_its_groups_without_dropout(recipe):
         inputs = [paddle.to_tensor(x) for x in (batch.input_ids, batch.attention_mask)]
         loss, _ = objective(*inputs, *objective.targets(*inputs))
         losses.append(float(loss))
-    assert found["holdout/total"] == pytest.approx(np.mean(losses), rel=1e-6)
+    assert actual["holdout/total"] == pytest.approx(np.mean(losses), rel=1e-6)
 
 
 def test_ranks_share_its_groups(recipe, monkeypatch):

@@ -248,15 +248,15 @@ def test_masked_lm_stopped_twice_equals_straight_to_the_bit(tiny_root, tmp_path,
         codes = []
         while not codes or codes[-1] == train.SAVED_AND_STOPPED:
             codes.append(train.fit(mlm.build(recipe, manifest), recipe, manifest, World()))
-        found = checkpoint.newest(recipe.output_dir / "checkpoints")
+        actual = checkpoint.newest(recipe.output_dir / "checkpoints")
         metrics = read_metrics(recipe.output_dir / "metrics.jsonl")
         losses = [record["loss/total"] for record in metrics]
-        return codes, [(found.path / name).read_bytes() for name in checkpoint.FILES[:2]], losses
+        return codes, [(actual.path / name).read_bytes() for name in checkpoint.FILES[:2]], losses
 
     wanted = outcome("straight")
     monkeypatch.setattr(train, "forward_backward", stopped)
-    found = outcome("stopped")
-    assert (wanted[0], found[0]) == ([0], [75, 75, 0])
-    assert found[1:] == wanted[1:]
-    assert len(found[2]) == 8
+    actual = outcome("stopped")
+    assert (wanted[0], actual[0]) == ([0], [75, 75, 0])
+    assert actual[1:] == wanted[1:]
+    assert len(actual[2]) == 8
     assert signal.getsignal(signal.SIGTERM) == handler

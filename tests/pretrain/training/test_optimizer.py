@@ -71,9 +71,9 @@ def test_each_clipping_is_what_its_name_says(gradients, limit):
         "global_norm": [array * min(1, limit / max(total, 1e-9)) for array in arrays],
     }
     for by, wanted in expected.items():
-        norm, found = clipped(Clip(by=by, limit=limit), *gradients)
+        norm, actual = clipped(Clip(by=by, limit=limit), *gradients)
         assert norm == pytest.approx(total, rel=1e-4, abs=1e-5)  # from before, whatever is clipped
-        for one, other in zip(found, wanted, strict=True):
+        for one, other in zip(actual, wanted, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
 

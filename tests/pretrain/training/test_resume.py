@@ -35,9 +35,9 @@ def saved(tiny_root, tmp_path):
 def test_a_state_comes_back_whole(saved, capsys):
     state = resume.restore(*saved, World())
     assert state == resume.TrainState(LossScale(8.0, 3, True), 5, 4, 1, State(1, 2, 96))
-    said = capsys.readouterr().out
-    assert "step-5: resuming from step 5" in said
-    assert "last bits" not in said
+    message = capsys.readouterr().out
+    assert "step-5: resuming from step 5" in message
+    assert "last bits" not in message
 
 
 def test_other_ranks_than_the_first_are_told_and_quiet(saved, capsys, monkeypatch):
@@ -53,20 +53,20 @@ def test_another_number_of_ranks_and_other_versions_are_said(saved, capsys, monk
     monkeypatch.setattr(resume, "version", lambda name: "9.9")
     monkeypatch.setenv("FLAGS_something", "1")
     resume.restore(*saved, World(0, 2))
-    said = capsys.readouterr().out
-    assert "world_size: was 1, is now 2" in said
-    assert "numpy: was " in said
-    assert "FLAGS_something: was None, is now '1'" in said
+    message = capsys.readouterr().out
+    assert "world_size: was 1, is now 2" in message
+    assert "numpy: was " in message
+    assert "FLAGS_something: was None, is now '1'" in message
 
 
 @pytest.mark.parametrize("name", resume.BIT_FOR_BIT)
 def test_another_environment_is_warned_about(saved, name, monkeypatch, capsys):
     monkeypatch.setenv(name, "77")
     resume.restore(*saved, World())
-    said = capsys.readouterr().out
-    assert name in said
-    assert "77" in said
-    assert "the last bits of sums will differ" in said
+    message = capsys.readouterr().out
+    assert name in message
+    assert "77" in message
+    assert "the last bits of sums will differ" in message
 
 
 CHANGES = {
