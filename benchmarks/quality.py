@@ -31,7 +31,7 @@ from benchmarks.quality_contenders import (
     encoder_of,
     relation_heads,
 )
-from benchmarks.quality_scores import SMOKE_TASKS, TASKS, FineTuning, fine_tune, seconds_of_one
+from benchmarks.quality_scores import SMOKE_TASKS, TASKS, FineTuning, fine_tune, predicted_seconds
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.files import write_json
 
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"predicted: {hours['total']:.2f} hours: " + quality_report.hours_line(hours), flush=True)
     if options.hours_only:
         return 0
-    results = bench.run()
+    results = bench.score_all()
     summary = quality_report.summarise(results, bench.best, bench.winner)
     summary["hours"] = hours | {"taken": bench.hours_taken(results)}
     quality_report.write(summary, options, LIBRARIES)
@@ -131,7 +131,7 @@ class Benchmark:
         self.results: dict[str, dict[int, dict[str, list[dict]]]] = {}
         self.best = self.winner = RELATIONS[0]
 
-    def run(self) -> dict:
+    def score_all(self) -> dict:
         """Contender to pre-training seed to task to results, in the order of work."""
         for name in ("teacher", "untrained", "masked_lm", *RELATIONS):
             self.score(name, 1)
@@ -177,7 +177,7 @@ class Benchmark:
     def on_dev(self, name: str) -> float:
         """Mean dev score of a contender over tasks and fine-tunings, first pre-training seed."""
         tasks = self.results[name][1].values()
-        each = [[one["dev"][one["score"]] for one in results] for results in tasks]
+        each = [[result["dev"][result["score"]] for result in results] for results in tasks]
         return sum(sum(values) / len(values) for values in each) / len(each)
 
     def hours(self) -> dict[str, float]:
@@ -190,8 +190,8 @@ class Benchmark:
                 return stored["hours"]
         pre = {kind: self.pretraining_hours(kind) for kind in ("masked_lm", "token")}
         student = encoder_of("untrained", 1, self.plan)
-        one = {
-            who: sum(seconds_of_one(path, task, how) for task, how in self.tasks.items()) / 3600
+        hours_of = {
+            who: sum(predicted_seconds(path, task, how) for task, how in self.tasks.items()) / 3600
             for who, path in (("teacher", self.plan.teacher), ("student", student))
         }
         more, first = len(self.rates) - 1, self.fine_tunings
@@ -199,8 +199,8 @@ class Benchmark:
         hours = {
             "masked_lm": pre["masked_lm"] * self.seeds,
             "distillation": pre["token"] * (len(DISTILLED) + self.seeds - 1),
-            "fine_tuning_students": one["student"] * students,
-            "fine_tuning_teacher": one["teacher"] * (first + more),
+            "fine_tuning_students": hours_of["student"] * students,
+            "fine_tuning_teacher": hours_of["teacher"] * (first + more),
         }
         hours["total"] = sum(hours.values())
         write_json(file, {"asked": asked, "hours": hours})
@@ -222,11 +222,11 @@ class Benchmark:
     def hours_taken(self, results: dict) -> float:
         """Hours of what is in the results: trainings and fine-tunings."""
         seconds = sum(
-            one["seconds"]
+            result["seconds"]
             for seeds in results.values()
             for tasks in seeds.values()
             for each in tasks.values()
-            for one in each
+            for result in each
         )
         for name, seeds in results.items():
             for seed in seeds:

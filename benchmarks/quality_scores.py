@@ -140,7 +140,7 @@ def fitted_model(encoder: Path, data, settings: FitSettings):
     return model, fitted
 
 
-def seconds_of_one(encoder: Path, name: str, how: FineTuning) -> float:
+def predicted_seconds(encoder: Path, name: str, how: FineTuning) -> float:
     """Predicted seconds of a fine-tuning, from a few timed steps and evaluated batches."""
     import paddle
 
