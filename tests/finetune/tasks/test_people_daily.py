@@ -51,8 +51,8 @@ def test_splits_are_fixed_apart_and_hold_every_type(name):
     task = open_task(TaskSettings(name=name))
     assert task.kind == "tokens"
     dev, test = task.split("dev"), task.split("test")
-    assert (len(dev), len(test)) == (2092, 2019)
-    assert len(task.split("train")) == 40186
+    assert (len(dev), len(test)) == (2090, 2007)
+    assert len(task.split("train")) == 40076
     types = {label[2:] for label in task.labels[1:]}
     for examples in (dev, test):
         assert {span.label for example in examples for span in example.spans} == types
