@@ -116,7 +116,7 @@ class ExportRecipe(Recipe):
     classifier: Path
     """A classifier directory, pruned or not."""
     format: Literal[*FORMATS] = "onnx"
-    """`onnx` for ONNX Runtime, `paddle` for Paddle Inference."""
+    """`onnx` for ONNX Runtime, `paddle` for Paddle Inference, `hf` for transformers."""
     inference: InferenceSettings = InferenceSettings()
     """`paddle`: how Paddle Inference runs it."""
     check_tolerance: float = Field(1e-3, gt=0)

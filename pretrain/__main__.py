@@ -24,6 +24,12 @@ def main(argv: list[str] | None = None) -> int:
     release.add_argument(
         "--untrained", action="store_true", help="the student before its first step, to compare"
     )
+    release.add_argument(
+        "--format",
+        choices=("paddlenlp", "hf"),
+        default="paddlenlp",
+        help="for PaddleNLP, or for Hugging Face's transformers and sentence-transformers",
+    )
     release.add_argument("--json", action="store_true", help="print one JSON object")
     probe = commands.add_parser("probe", help="compare a teacher's layers and numbers of heads")
     probe.add_argument("--config", required=True, help="a distillation recipe")
@@ -80,13 +86,14 @@ def run_release(options: argparse.Namespace) -> int:
     """Write the release and say where it is."""
     from pretrain.release.write import release
 
-    facts = release(options.run, options.output, options.untrained)
+    facts = release(options.run, options.output, options.untrained, options.format)
+    opener = "PPMiniLMModel" if options.format == "paddlenlp" else "AutoModel"
     if options.json:
         print(json.dumps(facts, ensure_ascii=False))
     else:
         print(
             f"{options.output}: {facts['parameters'] / 1e6:.1f}M parameters after "
-            f"{facts['steps']} steps; PPMiniLMModel.from_pretrained({str(options.output)!r})"
+            f"{facts['steps']} steps; {opener}.from_pretrained({str(options.output)!r})"
         )
     return 0
 

@@ -17,6 +17,7 @@ from data_pipeline.text import vocab
 VOCABULARY = "vocab.txt"
 TOKENIZER = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
+UNLIMITED = 1_000_000
 
 
 def vocabulary_file(directory: Path | str) -> Path:
@@ -66,10 +67,16 @@ def write(
     write_json(directory / CONFIG, config)
 
 
-def copy(source: Path, directory: Path) -> None:
+def copy(source: Path, directory: Path, tokenizer_class: str = "BertTokenizer") -> None:
     """Write the tokenizer of the model directory `source` into `directory`."""
-    name = _mapping(Path(source) / CONFIG).get("tokenizer_class") or "BertTokenizer"
-    write(Path(directory), *read(source), name)
+    write(Path(directory), *read(source), tokenizer_class)
+
+
+def longest_text(directory: Path) -> int | None:
+    """`model_max_length` of tokenizer_config.json: tokens to which a text is cut; None if unset."""
+    value = _mapping(Path(directory) / CONFIG).get("model_max_length")
+    # transformers writes 10^30 for "no limit"
+    return value if isinstance(value, int) and 0 < value < UNLIMITED else None
 
 
 def differences(one: Path, other: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """From a classifier directory to a static graph that can be deployed: Paddle's own or ONNX."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.text import tokenizer
-from finetune.deploy.formats import FORMATS
+from finetune.deploy.formats import FORMATS, Source
 from finetune.recipes import ExportRecipe
 from finetune.training.files import ACTIVATION_SCALES
 
@@ -25,10 +24,18 @@ def export_classifier(recipe: ExportRecipe, directory: Path) -> None:
 
     loaded = classifier.load(recipe.classifier)
     form = FORMATS[recipe.format]
-    with tempfile.TemporaryDirectory() as static:
-        save_static(deployed_form(loaded.model), Path(static))
-        form.write(Path(static), directory)
     tokenizer.copy(loaded.tokenizer, directory)
+    max_length = loaded.result.get("max_length", 128)
+    form.write(
+        Source(
+            loaded.model,
+            loaded.labels,
+            loaded.tokenizer,
+            max_length,
+            lambda folder: save_static(deployed_form(loaded.model), folder),
+        ),
+        directory,
+    )
     scales = Path(recipe.classifier) / ACTIVATION_SCALES  # of quantisation-aware training
     if scales.exists():
         shutil.copyfile(scales, directory / ACTIVATION_SCALES)
@@ -37,7 +44,7 @@ def export_classifier(recipe: ExportRecipe, directory: Path) -> None:
         "backend": form.backend,
         "kind": loaded.model.kind,
         "precision": "fp32",
-        "max_length": loaded.result.get("max_length", 128),
+        "max_length": max_length,
         "parameters": parameters(loaded.model),
         "origin": str(recipe.classifier),
     }

@@ -1,12 +1,13 @@
 """Formats of an exported classifier. A new one is one function and one entry in FORMATS."""
 
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.base.errors import UserError
 from finetune.deploy.onnx_graph import fuse
@@ -14,16 +15,49 @@ from finetune.deploy.onnx_graph import fuse
 OPSET = 17  # the first with LayerNormalization as one operator
 
 
-def write_onnx(static: Path, directory: Path) -> None:
-    """model.onnx from Paddle's static graph (`static`, a directory), fused for ONNX Runtime."""
-    to_onnx(static, static / "model.onnx")
-    fuse(static / "model.onnx", directory / "model.onnx")
+@dataclass(frozen=True)
+class Source:
+    """A classifier to be exported."""
+
+    model: Any
+    """A `finetune.training.classifier.Classifier`."""
+    labels: list[str]
+    tokenizer: Path
+    """Directory of the tokenizer's files."""
+    max_length: int
+    """Tokens to which a text is cut."""
+    write_static: Callable[[Path], None]
+    """Write Paddle's static graph, model.json and model.pdiparams, into a directory."""
 
 
-def write_paddle(static: Path, directory: Path) -> None:
+def write_onnx(source: Source, directory: Path) -> None:
+    """model.onnx from Paddle's static graph, fused for ONNX Runtime."""
+    with tempfile.TemporaryDirectory() as folder:
+        static = Path(folder)
+        source.write_static(static)
+        to_onnx(static, static / "model.onnx")
+        fuse(static / "model.onnx", directory / "model.onnx")
+
+
+def write_paddle(source: Source, directory: Path) -> None:
     """Paddle's static graph as it is: model.json and model.pdiparams."""
-    for name in ("model.json", "model.pdiparams"):
-        shutil.copyfile(static / name, directory / name)
+    source.write_static(directory)
+
+
+def write_hf(source: Source, directory: Path) -> None:
+    """What `AutoModelForSequenceClassification` of transformers opens."""
+    from pretrain.release.hugging_face import write_hugging_face_classifier
+
+    model = source.model
+    write_hugging_face_classifier(
+        model.encoder,
+        model.classifier,
+        directory,
+        model.architecture,
+        source.labels,
+        source.tokenizer,
+        source.max_length,
+    )
 
 
 def to_onnx(static: Path, output: Path) -> None:
@@ -50,14 +84,15 @@ def to_onnx(static: Path, output: Path) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """How a static graph is written, and which entry of `backends.BACKENDS` runs it."""
+    """How a classifier is written, and which entry of `backends.BACKENDS` runs it."""
 
-    write: Callable[[Path, Path], None]
-    """Of (directory of the static graph, output directory)."""
+    write: Callable[[Source, Path], None]
+    """Of (classifier, output directory)."""
     backend: str
 
 
 FORMATS = {
     "onnx": Format(write_onnx, "onnxruntime"),
     "paddle": Format(write_paddle, "paddle_inference"),
+    "hf": Format(write_hf, "dynamic"),
 }

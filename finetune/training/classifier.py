@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import paddle
 from paddle import nn
 
@@ -21,7 +22,9 @@ from finetune.training.files import kind_of, read_labels, read_result
 from pretrain.encoders import weights
 from pretrain.encoders.config import read_config
 from pretrain.encoders.load import (
-    build_encoder,
+    build_for_weights,
+    encoder_tensors,
+    is_hugging_face,
     load_encoder,
     norm_epsilon,
     set_norm_epsilon,
@@ -146,27 +149,30 @@ def save(
         directory / "model.safetensors",
         {_stored_name(name, prefix): value for name, value in model.state_dict().items()},
     )
-    tokenizer.copy(tokenizer_dir, directory)
+    tokenizer.copy(tokenizer_dir, directory, f"{family}Tokenizer")
     write_json(directory / "labels.json", labels)
     write_json(directory / "result.json", result)
     write_json(directory / "config.json", config)
 
 
 def load(directory: Path | str) -> LoadedClassifier:
-    """Open a classifier directory, pruned or not; UserError when it is none or is damaged."""
+    """Open a classifier directory, pruned or not, or one of transformers
+    (`BertForSequenceClassification`); UserError when it is none or is damaged."""
     directory = Path(directory)
     config = read_config(directory)
     labels = read_labels(directory)
-    encoder = build_encoder(config)
+    tensors = weights.read(directory)
+    encoder = build_for_weights(config, tensors, str(directory))
     model = CLASSIFIERS[kind_of(config)](encoder, len(labels))
     if "layer_norm_eps" in config:
         set_norm_epsilon(model, float(config["layer_norm_eps"]))
     resize(model, config.get("kept_heads"), config.get("kept_ffn"))
-    prefix = encoder.base_model_prefix
-    tensors = weights.read(directory)
-    weights.load_into(
-        model, {_own_name(name, prefix): value for name, value in tensors.items()}, str(directory)
-    )
+    if is_hugging_face(tensors):
+        tensors = _from_hugging_face(tensors, encoder)
+    else:
+        prefix = encoder.base_model_prefix
+        tensors = {_own_name(name, prefix): value for name, value in tensors.items()}
+    weights.load_into(model, tensors, str(directory))
     return LoadedClassifier(model, labels, directory, read_result(directory))
 
 
@@ -187,6 +193,15 @@ def resize(model: Classifier, heads: list[int] | None, ffn: list[int] | None) ->
         if ffn and ffn[index] != layer.linear1.weight.shape[1]:
             layer.linear1 = nn.Linear(hidden, ffn[index])
             layer.linear2 = nn.Linear(ffn[index], hidden)
+
+
+def _from_hugging_face(tensors: dict[str, np.ndarray], encoder: nn.Layer) -> dict[str, np.ndarray]:
+    """The tensors of a classifier of transformers under the names of `Classifier`."""
+    named = {f"encoder.{name}": value for name, value in encoder_tensors(tensors, encoder).items()}
+    for name in ("classifier.weight", "classifier.bias"):
+        if name in tensors:
+            named[name] = np.ascontiguousarray(tensors[name].T)
+    return named
 
 
 def _stored_name(name: str, prefix: str) -> str:

@@ -4,20 +4,27 @@ import json
 from pathlib import Path
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.text import tokenizer
 from pretrain.encoders.config import DEFAULT_SIZES, family_of, first_position, read_config
 
 ACTIVATION_SCALES = "activation_scales.json"  # of quantisation-aware training
 
 
 def read_labels(directory: Path) -> list[str]:
-    """The names of the classes, in the order of the logits."""
+    """The names of the classes, in the order of the logits: labels.json, or else `id2label` of
+    config.json, as transformers writes it."""
     path = Path(directory) / "labels.json"
     try:
         labels = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        labels = _labels_of_config(Path(directory) / "config.json")
     except (OSError, ValueError):
+        labels = None
+    if labels is None:
         raise UserError(
-            f"{path}: missing or not JSON; a classifier directory is what `train` writes"
-        ) from None
+            f"{path}: missing or not JSON; a classifier directory is what `train` writes, or one "
+            "of transformers with id2label in its config.json"
+        )
     if (
         not isinstance(labels, list)
         or len(labels) < 2
@@ -26,6 +33,15 @@ def read_labels(directory: Path) -> list[str]:
     ):
         raise UserError(f"{path}: must be a list of two or more different label names")
     return labels
+
+
+def _labels_of_config(path: Path) -> list[str] | None:
+    """The names in `id2label`, in the order of their numbers; None where there are none."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["id2label"]
+        return [names[str(index)] for index in range(len(names))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def check_labels(labels: list[str], of_task: list[str], where: Path) -> None:
@@ -52,10 +68,12 @@ def check_length(encoder: Path | str, max_length: int | None) -> None:
 
 
 def read_result(directory: Path) -> dict:
-    """result.json of a classifier directory: task, scores, settings; {} when it has none."""
+    """result.json of a classifier directory: task, scores, settings. Where there is none, only
+    `max_length`, if tokenizer_config.json states it."""
     path = Path(directory) / "result.json"
     if not path.exists():
-        return {}
+        longest = tokenizer.longest_text(directory)
+        return {"max_length": longest} if longest else {}
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

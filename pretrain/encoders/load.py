@@ -50,18 +50,21 @@ def load_encoder(directory: Path | str, file: str = weights.WEIGHTS) -> nn.Layer
     directory = locate(directory)
     config = read_config(directory)
     tensors = weights.read(directory, file)
-    if is_hugging_face(tensors):
-        padding = {"pad_token_id": int(config.get("model_type") == "roberta")}
-        config = {**HUGGING_FACE_DEFAULTS, **padding, **config}
-    encoder = build_encoder(config, str(directory))
-    if is_hugging_face(tensors):  # PaddleNLP's ERNIE ignores the configuration and uses 1e-12
-        set_norm_epsilon(encoder, float(config["layer_norm_eps"]))
-    tensors = encoder_tensors(tensors)
-    for name, parameter in encoder.state_dict().items():
-        if name.startswith("pooler.") and name not in tensors:
-            tensors[name] = np.zeros(parameter.shape, np.float32)
-    weights.load_into(encoder, tensors, str(directory))
+    encoder = build_for_weights(config, tensors, str(directory))
+    weights.load_into(encoder, encoder_tensors(tensors, encoder), str(directory))
     encoder.eval()
+    return encoder
+
+
+def build_for_weights(config: dict, tensors: Iterable[str], where: str) -> nn.Layer:
+    """A fresh encoder of `config` for tensors of these names: Hugging Face's config.json and
+    PaddleNLP's mean different things by what they leave out."""
+    if not is_hugging_face(tensors):
+        return build_encoder(config, where)
+    padding = {"pad_token_id": int(config.get("model_type") == "roberta")}
+    config = {**HUGGING_FACE_DEFAULTS, **padding, **config}
+    encoder = build_encoder(config, where)
+    set_norm_epsilon(encoder, float(config["layer_norm_eps"]))  # PaddleNLP's ERNIE ignores it
     return encoder
 
 
@@ -97,12 +100,18 @@ def is_hugging_face(tensors: Iterable[str]) -> bool:
     return any(re.search(r"encoder\.layer\.\d", name) for name in tensors)
 
 
-def encoder_tensors(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Only the encoder's tensors, under the names that they have in a PaddleNLP encoder."""
+def encoder_tensors(tensors: dict[str, np.ndarray], encoder: nn.Layer) -> dict[str, np.ndarray]:
+    """Only the encoder's tensors, under the names that they have in `encoder`; a pooler that is not
+    stored is zero."""
+    pooler = {
+        name: np.zeros(parameter.shape, np.float32)
+        for name, parameter in encoder.state_dict().items()
+        if name.startswith("pooler.")
+    }
     if is_hugging_face(tensors):
-        return dict(filter(None, map(_from_hugging_face, tensors.items())))
+        return pooler | dict(filter(None, map(_from_hugging_face, tensors.items())))
     named = {PREFIX.sub("", name): value for name, value in tensors.items()}
-    return {n: v for n, v in named.items() if n.split(".")[0] in PARTS}
+    return pooler | {n: v for n, v in named.items() if n.split(".")[0] in PARTS}
 
 
 def _from_hugging_face(item: tuple[str, np.ndarray]) -> tuple[str, np.ndarray] | None:

@@ -23,6 +23,7 @@ from pretrain.encoders.student import (
     seed_everything,
 )
 from pretrain.recipe import DistillRecipe
+from pretrain.release.hugging_face import write_hugging_face
 from pretrain.release.model_card import model_card
 from pretrain.training import checkpoint
 from pretrain.training.finished import DATA_SUMMARY
@@ -107,10 +108,16 @@ def write_paddlenlp(student: nn.Layer, output: Path, tokens: list[str], data: di
     return list(names)
 
 
+def write_hf(student: nn.Layer, output: Path, tokens: list[str], data: dict) -> list[str]:
+    """Write what transformers and sentence-transformers read; names of the files."""
+    return write_hugging_face(student, output, tokens, data["lower_case"], data["max_length"])
+
+
 # Forms of a release. Each is a function of (student, directory, tokens, `data_summary`) that
 # returns the names of the files whose checksums the model card lists.
 FORMATS: dict[str, Callable[[nn.Layer, Path, list[str], dict], list[str]]] = {
     "paddlenlp": write_paddlenlp,
+    "hf": write_hf,
 }
 
 

@@ -21,7 +21,7 @@ def test_case_is_written_read_and_copied(tmp_path, lower_case, expected):
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
     tokenizer.write(tmp_path / "one", TOKENS, lower_case, "PPMiniLMTokenizer")
-    tokenizer.copy(tmp_path / "one", tmp_path / "other")
+    tokenizer.copy(tmp_path / "one", tmp_path / "other", "PPMiniLMTokenizer")
     for name in ("one", "other"):
         assert " ".join(tokens_of(tmp_path / name, "AB é")) == expected
     written = json.loads((tmp_path / "other" / "tokenizer_config.json").read_text())
@@ -34,6 +34,14 @@ def test_texts_are_lower_cased_where_nothing_is_said(tmp_path):
     assert tokens_of(tmp_path, "AB") == ["a", "##b"]
     (tmp_path / "tokenizer_config.json").write_text('{"init_inputs": []}')  # RoBERTa-wwm's
     assert tokens_of(tmp_path, "AB") == ["a", "##b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(128, 128), (None, None), (10**30, None), ("128", None), (0, None)]
+)
+def test_the_longest_text(tmp_path, value, expected):
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": value}))
+    assert tokenizer.longest_text(tmp_path) == expected
 
 
 def test_differences_are_named(tmp_path):
