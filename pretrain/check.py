@@ -241,6 +241,13 @@ def copy_problems(recipe: DistillRecipe, sizes: dict) -> Iterator[Problem]:
     """A student that starts from the teacher's layers has the teacher's sizes."""
     if not recipe.student.from_teacher_layers:
         return
+    width = sizes["hidden_size"]
+    if sizes.get("embedding_size", width) != width:
+        yield (
+            f"the teacher's embeddings are {sizes['embedding_size']} wide and its layers {width}; "
+            "copying needs equal widths",
+            ("student.from_teacher_layers", "teacher.path"),
+        )
     for name in ("hidden_size", "num_attention_heads", "intermediate_size"):
         own = getattr(recipe.student, name)
         if own != sizes[name]:

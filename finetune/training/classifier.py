@@ -16,6 +16,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.text import tokenizer
 from finetune.training.files import kind_of, read_labels, read_result
@@ -119,9 +120,15 @@ def from_encoder(
     file: the encoder's weights, see `pretrain.encoders.weights.read`.
 
     So is a pooler that was not stored (pre-training by relations has no use for one): at 0 it would
-    pass nothing on.
+    pass nothing on. UserError for ELECTRA.
     """
-    model = CLASSIFIERS[kind](load_encoder(directory, file), classes)
+    encoder = load_encoder(directory, file)
+    if not hasattr(encoder, "pooler"):
+        raise UserError(
+            f"{directory}: {type(encoder).__name__} has no pooler, so no classifier is made from "
+            "it here; it can be the teacher of a distillation"
+        )
+    model = CLASSIFIERS[kind](encoder, classes)
     pooler = model.encoder.pooler.dense.weight
     if not bool(pooler.any()):
         pooler.set_value(paddle.normal(0.0, model.encoder.config.initializer_range, pooler.shape))

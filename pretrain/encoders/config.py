@@ -7,15 +7,25 @@ from pathlib import Path
 
 from data_pipeline.base.errors import UserError
 
-FAMILIES = ("PPMiniLM", "Roberta", "Bert", "Ernie")
+FAMILIES = ("PPMiniLM", "Roberta", "Bert", "Ernie", "Electra")
 # "BertModel", "BertForMaskedLM", "bert"; not "BertJapaneseModel", "ErnieMModel" or "bert_japanese".
-FAMILY = re.compile(rf"(?i:({'|'.join(FAMILIES)}))(Model|LMHeadModel|For[A-Z]\w*)?")
+FAMILY = re.compile(
+    rf"(?i:({'|'.join(FAMILIES)}))(Model|LMHeadModel|Discriminator|Generator|For[A-Z]\w*)?"
+)
+DEBERTA = (
+    "DeBERTa cannot be a teacher here: its attention adds scores between content and relative "
+    "positions in every layer, which the layers that are run here (BERT's) do not compute"
+)
 
 WHAT_A_DIRECTORY_HOLDS = "an encoder directory holds config.json, model.safetensors and vocab.txt"
 ON_HUGGING_FACE = {
     "roberta-wwm-ext-large": "hfl/chinese-roberta-wwm-ext-large",
     "roberta-wwm-ext": "hfl/chinese-roberta-wwm-ext",
     "bert-base-chinese": "google-bert/bert-base-chinese",
+    "chinese-macbert-base": "hfl/chinese-macbert-base",
+    "chinese-macbert-large": "hfl/chinese-macbert-large",
+    "chinese-electra-180g-base-discriminator": "hfl/chinese-electra-180g-base-discriminator",
+    "chinese-electra-180g-large-discriminator": "hfl/chinese-electra-180g-large-discriminator",
 }
 IN_PADDLENLP = {
     "roberta-wwm-ext-large": "hfl/roberta-wwm-ext-large",
@@ -27,6 +37,7 @@ IN_PADDLENLP = {
 SIZES = (
     *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
     *("vocab_size", "max_position_embeddings", "type_vocab_size", "task_type_vocab_size"),
+    "embedding_size",
 )
 NUMBERS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob"),
@@ -39,7 +50,12 @@ READ = (
     *("pad_token_id", "cls_token_id", "use_task_id", "task_id", "pool_act"),
 )
 # Hugging Face leaves default values out of a config.json; PaddleNLP's defaults differ.
-HUGGING_FACE_DEFAULTS = {"type_vocab_size": 2, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
+HUGGING_FACE_DEFAULTS = {
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "embedding_size": 128,  # ELECTRA alone has one
+}
 # Default values of both libraries.
 DEFAULT_SIZES = {
     "num_hidden_layers": 12,
@@ -102,7 +118,7 @@ def how_to_get(name: str) -> str:
 
 
 def family_of(config: dict, where: str) -> str:
-    """`PPMiniLM`, `Roberta`, `Bert` or `Ernie`, from `architectures`, `init_class` or `model_type`.
+    """An entry of FAMILIES, from `architectures`, `init_class` or `model_type`.
 
     RoBERTa-wwm names itself BERT in its Hugging Face config.json, and that is what it is. So it is
     under PaddleNLP's name too: PaddleNLP 2.8's RobertaModel counts positions from the padding id
@@ -116,6 +132,8 @@ def family_of(config: dict, where: str) -> str:
             family = next(known for known in FAMILIES if known.lower() == match[1].lower())
             is_wwm = family == "Roberta" and config.get("pad_token_id", 0) == 0
             return "Bert" if is_wwm else family
+        if isinstance(name, str) and name.lower().startswith("deberta"):
+            raise UserError(f"{where}/config.json: {name}: {DEBERTA}")
     raise UserError(
         f"{where}/config.json: architectures {config.get('architectures')} is none of "
         + ", ".join(f"{family}Model" for family in FAMILIES)

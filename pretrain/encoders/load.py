@@ -20,7 +20,7 @@ from pretrain.encoders.config import (
 )
 
 PREFIX = re.compile(rf"^({'|'.join(FAMILIES).lower()})\.")  # of the encoder in models with a head
-PARTS = ("embeddings", "encoder", "pooler")
+PARTS = ("embeddings", "embeddings_project", "encoder", "pooler")
 
 # Hugging Face's name of a tensor, and PaddleNLP's. Linear weights are stored transposed there.
 FROM_HUGGING_FACE = (

@@ -1,5 +1,6 @@
 """Q, K, V and output hidden states of one encoder layer, computing nothing above it."""
 
+from collections.abc import Callable
 from functools import partial
 
 import paddle
@@ -47,6 +48,21 @@ def states_at(
     return (*qkv, run_block(block, below, attention_bias(attention_mask), compute))
 
 
+def embedder(encoder: nn.Layer) -> Callable[[Tensor], Tensor]:
+    """The function from ids, int64 [B, L], to what goes into the first layer, [B, L, hidden size].
+
+    ELECTRA's embeddings may be narrower and are then projected. The function does not hold the
+    layers, so their memory can be freed.
+    """
+    embeddings, project = encoder.embeddings, getattr(encoder, "embeddings_project", None)
+
+    def embed(input_ids: Tensor) -> Tensor:
+        embedded = embeddings(input_ids=input_ids)
+        return embedded if project is None else project(embedded)
+
+    return embed
+
+
 def hidden_states(
     encoder: nn.Layer,
     input_ids: Tensor,
@@ -56,7 +72,7 @@ def hidden_states(
 ) -> Tensor:
     """What layer number `layers` puts out, [B, L, hidden size]; 0 are the embeddings."""
     bias = attention_bias(attention_mask)
-    hidden = encoder.embeddings(input_ids=input_ids)
+    hidden = embedder(encoder)(input_ids)
     for index in range(layers):
         hidden = run_block(encoder.encoder.layers[index], hidden, bias, compute)
     return hidden

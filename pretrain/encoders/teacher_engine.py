@@ -115,6 +115,7 @@ def _onnx_session(teacher: "nn.Layer", layer: int, with_hidden: bool, int8: bool
     from data_pipeline.base.errors import UserError
     from pretrain.encoders import device
     from pretrain.encoders.onnx_encoder import build
+    from pretrain.encoders.states import embedder
 
     if device.on_gpu():
         raise UserError(
@@ -129,11 +130,11 @@ def _onnx_session(teacher: "nn.Layer", layer: int, with_hidden: bool, int8: bool
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in constants.values()]
     options.add_external_initializers(list(constants), values)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    embeddings = teacher.embeddings  # not the rest: the memory of its weights can be freed
+    embed = embedder(teacher)
 
     @paddle.no_grad()
     def compute(input_ids: "Tensor", mask: "Tensor") -> "list[Tensor]":
-        embedded = embeddings(input_ids=input_ids).numpy()
+        embedded = embed(input_ids).numpy()
         feed = {"embedded": embedded, "mask": mask.numpy().astype(np.int32)}
         return [paddle.to_tensor(array) for array in session.run(None, feed)]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from paddle import Tensor, nn
 
-from pretrain.encoders.states import attention_bias
+from pretrain.encoders.states import attention_bias, embedder
 
 
 def states_of_layers(
@@ -13,7 +13,7 @@ def states_of_layers(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """(q, k, v, output) of each layer from the first, each [B, L, hidden size], in one pass."""
     bias = attention_bias(attention_mask)
-    hidden = encoder.embeddings(input_ids=input_ids)
+    hidden = embedder(encoder)(input_ids)
     for block in encoder.encoder.layers:
         attention, inner = block.self_attn, hidden
         if block.normalize_before:

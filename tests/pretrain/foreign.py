@@ -71,6 +71,24 @@ def hugging_face_tensors(prefix="bert.", seed=0, task_types=0, scale=0.3) -> dic
     return tensors
 
 
+def electra_tensors(embedding_size: int) -> dict[str, np.ndarray]:
+    """Random tensors of an ELECTRA: narrower embeddings, projected where their width differs."""
+    random = np.random.default_rng(1)
+    tensors = {
+        name: value
+        for name, value in hugging_face_tensors("electra.").items()
+        if not name.startswith(("electra.pooler.", "cls."))
+    }
+    for name in [name for name in tensors if ".embeddings." in name and "ids" not in name]:
+        shape = [*tensors[name].shape[:-1], embedding_size]
+        tensors[name] = random.normal(0, 0.3, shape).astype(np.float32)
+    if embedding_size != WIDTH:
+        for name, shape in (("weight", [WIDTH, embedding_size]), ("bias", [WIDTH])):
+            values = random.normal(0, 0.3, shape).astype(np.float32)
+            tensors[f"electra.embeddings_project.{name}"] = values
+    return tensors
+
+
 def write(directory: Path, tensors: dict[str, np.ndarray], **config) -> Path:
     """config.json, vocab.txt and model.safetensors."""
     from safetensors.numpy import save_file
@@ -107,7 +125,8 @@ def hidden_states(tensors, input_ids, mask, prefix="bert.", epsilon=1e-12, start
     x = x + w["embeddings.token_type_embeddings.weight"][0]
     if task is not None:
         x = x + w["embeddings.task_type_embeddings.weight"][task]
-    states = [norm(x, "embeddings.LayerNorm")]
+    x = norm(x, "embeddings.LayerNorm")
+    states = [linear(x, "embeddings_project") if "embeddings_project.weight" in w else x]
     for index in range(LAYERS):
         layer, x = f"encoder.layer.{index}", states[-1]
         q, k, v = (

@@ -92,6 +92,16 @@ def test_a_pruned_classifier_is_refused_with_the_reason(new_encoder, tmp_path):
         )
 
 
+def test_an_encoder_without_a_pooler_makes_no_classifier(tmp_path):
+    from tests.pretrain import foreign
+
+    tensors = foreign.electra_tensors(foreign.WIDTH)
+    settings = {"model_type": "electra", "embedding_size": foreign.WIDTH}
+    foreign.write(tmp_path, tensors, architectures=["ElectraForPreTraining"], **settings)
+    with pytest.raises(UserError, match="ElectraModel has no pooler"):
+        classifier.from_encoder(tmp_path, 2)
+
+
 SCRIPT = """
 import json, sys
 import numpy as np

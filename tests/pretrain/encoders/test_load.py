@@ -107,6 +107,46 @@ def test_ernie_with_task_types(tmp_path):
     assert_same_states(encoder, tensors, prefix="ernie.", epsilon=1e-5, task=0)
 
 
+def test_macbert_is_bert(tmp_path):
+    """hfl/chinese-macbert-base's config.json and names of tensors."""
+    tensors = foreign.hugging_face_tensors()
+    tensors["cls.seq_relationship.weight"] = np.zeros([2, foreign.WIDTH], np.float32)
+    foreign.write(tmp_path, tensors, pooler_num_fc_layers=3, architectures=["BertForMaskedLM"])
+    assert_same_states(teacher.load_encoder(tmp_path), tensors)
+
+
+@pytest.mark.parametrize("embedding_size", [foreign.WIDTH, 8])
+@pytest.mark.parametrize("architecture", ["ElectraForPreTraining", "ElectraForMaskedLM", None])
+def test_electra_projects_its_embeddings(tmp_path, embedding_size, architecture):
+    tensors = foreign.electra_tensors(embedding_size)
+    tensors["discriminator_predictions.dense.weight"] = np.zeros([12, 12], np.float32)
+    names = [architecture] if architecture else None
+    foreign.write(
+        tmp_path,
+        tensors,
+        architectures=names,
+        model_type="electra",
+        embedding_size=embedding_size,
+    )
+    encoder = teacher.load_encoder(tmp_path)
+    assert type(encoder).__name__ == "ElectraModel"
+    mask = paddle.to_tensor(MASK)
+    expected = foreign.hidden_states(tensors, INPUT_IDS, MASK, prefix="electra.")
+    for number in (1, 2, 3):
+        states = states_at(encoder, paddle.to_tensor(INPUT_IDS), mask, number, with_hidden=True)
+        real = MASK == 1
+        np.testing.assert_allclose(states[3].numpy()[real], expected[number][real], atol=1e-4)
+
+
+def test_deberta_is_refused_with_the_reason(tmp_path):
+    tensors = foreign.hugging_face_tensors("deberta.")
+    foreign.write(
+        tmp_path, tensors, architectures=["DebertaV2ForMaskedLM"], model_type="deberta-v2"
+    )
+    with pytest.raises(UserError, match="scores between content and relative positions"):
+        teacher.load_encoder(tmp_path)
+
+
 def test_several_files_and_an_index(tmp_path):
     from safetensors.numpy import save_file
 
