@@ -1,4 +1,4 @@
-"""`python -m pretrain check|release|probe`. A launcher starts training: run.py and mlm.py."""
+"""`python -m pretrain check|release|probe|plot`. A launcher starts training: run.py and mlm.py."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="find all that is wrong with a recipe")
     check.add_argument("--config", required=True, help="a distillation or MLM recipe")
-    check.add_argument("--world_size", type=_ranks, default=1, help="ranks it is meant for")
+    check.add_argument("--world_size", type=_positive, default=1, help="ranks it is meant for")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     check.epilog = "Any value of the recipe: --key.subkey value"
     release = commands.add_parser("release", help="write a run's student as a model directory")
@@ -34,15 +34,23 @@ def main(argv: list[str] | None = None) -> int:
     probe = commands.add_parser("probe", help="compare a teacher's layers and numbers of heads")
     probe.add_argument("--config", required=True, help="a distillation recipe")
     probe.add_argument("--output", type=Path, required=True, help="directory to write")
-    probe.add_argument("--layers", type=_ranks, nargs="+", default=[], help="all by default")
-    probe.add_argument("--heads", type=_ranks, nargs="+", default=[], help="R; the recipe's")
+    probe.add_argument("--layers", type=_positive, nargs="+", default=[], help="all by default")
+    probe.add_argument("--heads", type=_positive, nargs="+", default=[], help="R; the recipe's")
     probe.add_argument("--steps", type=int, default=100, help="of each short distillation; 0: none")
-    probe.add_argument("--samples", type=_ranks, default=256, help="of the shards, for entropies")
+    probe.add_argument("--samples", type=_positive, default=256, help="of shards, for entropies")
     probe.add_argument(
         "--labelled", type=Path, metavar="JSONL", help="text and label; iNEWS titles by default"
     )
     probe.add_argument("--json", action="store_true", help="print one JSON object")
     probe.epilog = "Any value of the recipe: --key.subkey value"
+    plot = commands.add_parser("plot", help="draw the curves of several runs in one picture")
+    plot.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="output_dir of a run")
+    plot.add_argument("--output", type=Path, default=Path("plot.png"), help="plot.png by default")
+    plot.add_argument(
+        "--metrics", nargs="+", default=[], help="names in metrics.jsonl, or prefixes such as loss/"
+    )
+    plot.add_argument("--smooth", type=_positive, default=1, help="records to take the mean of")
+    plot.add_argument("--json", action="store_true", help="print one JSON object")
     options, rest = parser.parse_known_args(argv)
     if options.command == "check":
         return run_check(options, rest)
@@ -50,10 +58,10 @@ def main(argv: list[str] | None = None) -> int:
         return run_probe(options, rest)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return run_release(options)
+    return run_plot(options) if options.command == "plot" else run_release(options)
 
 
-def _ranks(text: str) -> int:
+def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
     return int(text)
@@ -95,6 +103,18 @@ def run_release(options: argparse.Namespace) -> int:
             f"{options.output}: {facts['parameters'] / 1e6:.1f}M parameters after "
             f"{facts['steps']} steps; {opener}.from_pretrained({str(options.output)!r})"
         )
+    return 0
+
+
+def run_plot(options: argparse.Namespace) -> int:
+    """Draw, print the last values and say where the picture is."""
+    from pretrain.plot import plot, table
+
+    shown = plot(options.runs, options.output, options.metrics, options.smooth)
+    if options.json:
+        print(json.dumps(shown, ensure_ascii=False))
+    else:
+        print(f"{table(shown)}\n{options.output}")
     return 0
 
 

@@ -88,7 +88,7 @@ def train(
 def print_result(recipe: TrainingRecipe, code: int, as_json: bool) -> int:
     """Print, on rank 0 and where asked for, the newest record of the metrics; return `code`."""
     if as_json and current().rank == 0:
-        from pretrain.training.metrics import read_metrics
+        from pretrain.training.records import read_metrics
 
         records = read_metrics(recipe.output_dir / "metrics.jsonl")
         result = {

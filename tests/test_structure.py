@@ -40,6 +40,7 @@ ORDER = {
         "mlm",
         "run",
         "probe",
+        "plot",
         "__main__",
     ],
     "finetune": [

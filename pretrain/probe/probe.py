@@ -26,7 +26,7 @@ from pretrain.probe.layers import relation_entropies, states_of_layers
 from pretrain.probe.linear_probe import Labelled
 from pretrain.recipe import DistillRecipe
 from pretrain.training.finished import is_finished
-from pretrain.training.metrics import read_metrics
+from pretrain.training.records import read_metrics
 
 BATCH = 16
 PROBE_LENGTH = 64  # tokens of a labelled text

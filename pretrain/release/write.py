@@ -27,7 +27,7 @@ from pretrain.release.hugging_face import write_hugging_face
 from pretrain.release.model_card import model_card
 from pretrain.training import checkpoint
 from pretrain.training.finished import DATA_SUMMARY
-from pretrain.training.metrics import read_metrics
+from pretrain.training.records import read_metrics
 
 TOKENIZER_FILES = (tokenizer.VOCABULARY, tokenizer.CONFIG)
 PREFIX = "encoder."  # the student inside the objective whose weights a checkpoint holds

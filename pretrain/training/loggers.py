@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import yaml
+
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.functions import load_function
 
@@ -22,6 +24,8 @@ class Logger(Protocol):
     def close(self) -> None:
         """Write everything out."""
 
+
+COMPARED = ("loss/total", "speed/sequences_per_s")  # beside hyper-parameters in VisualDL
 
 OpenLogger = Callable[[Path, list[dict], dict], Logger]  # (output_dir, records, recipe)
 
@@ -37,12 +41,16 @@ def open_loggers(
 
 
 def open_visualdl(output_dir: Path, records: list[dict], recipe: dict) -> Logger:
-    """VisualDL, in `output_dir`/vdl. The curves are drawn anew, so a resumed run has no overlap."""
+    """VisualDL, in `output_dir`/vdl: the curves, drawn anew, so a resumed run has no overlap; the
+    recipe as text; its values as hyper-parameters, so that runs can be compared by them."""
     from visualdl import LogWriter
 
     folder = output_dir / "vdl"
     shutil.rmtree(folder, ignore_errors=True)
     writer = LogWriter(logdir=str(folder))
+    if recipe:
+        writer.add_text("recipe", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), 0)
+        writer.add_hparams(hyper_parameters(recipe), list(COMPARED))
     return _Drawing(writer.add_scalar, writer, records)
 
 
@@ -69,6 +77,19 @@ LOGGERS: dict[str, OpenLogger] = {
     "tensorboard": open_tensorboard,
     "wandb": open_wandb,
 }
+
+
+def hyper_parameters(recipe: dict, prefix: str = "") -> dict[str, int | float | str]:
+    """The values of a recipe by dotted name; what is neither number nor text is written as text."""
+    values: dict[str, int | float | str] = {}
+    for name, value in recipe.items():
+        if isinstance(value, dict):
+            values |= hyper_parameters(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            values[f"{prefix}{name}"] = value
+        else:
+            values[f"{prefix}{name}"] = str(value)
+    return values
 
 
 class _Drawing:

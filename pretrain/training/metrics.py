@@ -17,6 +17,7 @@ from pretrain.encoders import device
 from pretrain.training import parallel
 from pretrain.training.flops import Cost
 from pretrain.training.loggers import open_loggers
+from pretrain.training.records import read_metrics
 from pretrain.training.resume import TrainState
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.step import StepResult, StepTimer
@@ -193,16 +194,3 @@ class MetricsLog:
             "speed/gflop_per_s": flops * self.world.size / seconds / 1e9,
             "speed/matmul_ceiling_share": flops / seconds / ceiling,
         }
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Records of a metrics.jsonl; a last line cut short by a crash is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records

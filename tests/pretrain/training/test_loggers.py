@@ -4,10 +4,12 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from pydantic import ValidationError
+from visualdl import LogReader
 
 from data_pipeline.base.errors import UserError
-from pretrain.training.loggers import LOGGERS, open_loggers
+from pretrain.training.loggers import LOGGERS, hyper_parameters, open_loggers
 from pretrain.training.metrics import RecordWriter
 from pretrain.training.settings import Monitor
 
@@ -52,6 +54,26 @@ def test_a_logger_that_is_not_installed_says_how_to_install_it(tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=f"{name} needs the package {module}: pip install {module}"):
         open_loggers((name,), tmp_path, [], {})
+
+
+def test_visualdl_has_the_recipe_and_its_values(tmp_path):
+    recipe = {"seed": 3, "optimizer": {"learning_rate": 0.5, "sharded": False}, "data": {"x": None}}
+    for _ in range(2):  # a resumed run opens it again
+        (logger,) = open_loggers(("visualdl",), tmp_path, [{"step": 1, "loss/total": 0.5}], recipe)
+        logger.write(2, {"loss/total": 0.25})
+        logger.close()
+    (file,) = (tmp_path / "vdl").iterdir()
+    reader = LogReader(file_path=str(file))
+    (text,) = reader.get_data("text", "recipe")
+    assert yaml.safe_load(text.text.encoded_text_string) == recipe
+    values = hyper_parameters(recipe)
+    assert values == {
+        "seed": 3,
+        "optimizer.learning_rate": 0.5,
+        "optimizer.sharded": "False",
+        "data.x": "None",
+    }
+    assert "hyper_parameters" in reader.get_tags()
 
 
 def test_tensorboard_draws_earlier_records_anew(tmp_path, monkeypatch):
