@@ -7,6 +7,13 @@ from collections.abc import Callable
 from data_pipeline.base import exits
 from data_pipeline.base.exits import USER_ERROR
 
+EXTRAS = {  # optional modules, and the extras of pyproject.toml of which each brings it
+    "paddle": ("cpu", "gpu"),
+    "fastapi": ("serve",),
+    "uvicorn": ("serve",),
+    "optuna": ("search",),
+    "distributed": ("cluster",),
+}
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 
 
@@ -24,7 +31,8 @@ class UserError(Exception):
 def command(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a `main(argv)` so that a UserError is one message and an exit code, not a stack trace.
 
-    Any other exception is a fault of ours and keeps its trace.
+    So is an optional library that is not installed. Any other exception is a fault of ours and
+    keeps its trace.
     """
 
     @functools.wraps(main)
@@ -37,6 +45,15 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
             print(f"error: {error}", file=sys.stderr)
             exits.record(error.exit_code, str(error))
             return error.exit_code
+        except ModuleNotFoundError as error:
+            extras = EXTRAS.get((error.name or "").split(".")[0])
+            if extras is None:
+                raise
+            ways = " or ".join(f"pip install 'ppminilm-fleet[{extra}]'" for extra in extras)
+            message = f"{error.name} is not installed: {ways}"
+            print(f"error: {message}", file=sys.stderr)
+            exits.record(USER_ERROR, message)
+            return USER_ERROR
         except KeyboardInterrupt:
             print("interrupted; run the same command again to continue", file=sys.stderr)
             return INTERRUPTED

@@ -1,6 +1,11 @@
+import importlib
+import sys
+import tomllib
+from pathlib import Path
+
 import pytest
 
-from data_pipeline.base.errors import UserError, command
+from data_pipeline.base.errors import EXTRAS, UserError, command
 
 
 def test_a_users_mistake_is_one_message_and_an_exit_code(capsys):
@@ -28,6 +33,28 @@ def test_a_fault_of_ours_keeps_its_trace():
 
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+def test_a_library_of_an_extra_is_named_with_the_extra(monkeypatch, capsys):
+    @command
+    def main(module):
+        importlib.import_module(module)
+
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main("optuna") == 2
+    assert capsys.readouterr().err == (
+        "error: optuna is not installed: pip install 'ppminilm-fleet[search]'\n"
+    )
+    with pytest.raises(ModuleNotFoundError):
+        main("no_library_of_ours")
+
+
+def test_the_extras_named_are_those_of_the_project():
+    path = Path(__file__).parents[3] / "pyproject.toml"
+    extras = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for module, names in EXTRAS.items():
+        for name in names:
+            assert any(line.startswith(module) for line in extras[name]), (module, name)
 
 
 def test_none_is_success():
