@@ -23,8 +23,10 @@ from pretrain.encoders.student import (
     seed_everything,
 )
 from pretrain.recipe import DistillRecipe
-from pretrain.release.hugging_face import write_hugging_face
+from pretrain.release.hugging_face import WORDS, hugging_face_tensors, write_hugging_face
 from pretrain.release.model_card import model_card
+from pretrain.release.onnx_features import FILE as ONNX_FEATURES
+from pretrain.release.onnx_features import write_onnx_features
 from pretrain.training import checkpoint
 from pretrain.training.finished import DATA_SUMMARY
 from pretrain.training.records import read_metrics
@@ -109,8 +111,11 @@ def write_paddlenlp(student: nn.Layer, output: Path, tokens: list[str], data: di
 
 
 def write_hf(student: nn.Layer, output: Path, tokens: list[str], data: dict) -> list[str]:
-    """Write what transformers and sentence-transformers read; names of the files."""
-    return write_hugging_face(student, output, tokens, data["lower_case"], data["max_length"])
+    """Write what transformers, sentence-transformers and optimum read; names of the files."""
+    files = write_hugging_face(student, output, tokens, data["lower_case"], data["max_length"])
+    words = hugging_face_tensors(student)[WORDS]
+    write_onnx_features(student, words, output / ONNX_FEATURES)
+    return [*files, ONNX_FEATURES]
 
 
 # Forms of a release. Each is a function of (student, directory, tokens, `data_summary`) that

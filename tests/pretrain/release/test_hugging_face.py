@@ -15,8 +15,9 @@ from data_pipeline.text.encode import WordPieceEncoder
 from data_pipeline.text.vocab import SPECIAL
 from pretrain.encoders import weights
 from pretrain.encoders.load import build_encoder, load_encoder
-from pretrain.encoders.states import states_at
+from pretrain.encoders.states import attention_bias, states_at
 from pretrain.release import hugging_face
+from pretrain.release.onnx_features import write_onnx_features
 from pretrain.release.tokenizer_json import write_tokenizer_json
 from tests import with_transformers
 from tests.pretrain import foreign, tiny
@@ -207,6 +208,29 @@ def test_transformers_computes_the_same(tmp_path, family, act):
             np.testing.assert_allclose(vector, state.numpy()[0].mean(0), atol=1e-5)
 
 
+@pytest.mark.parametrize(("family", "act"), [("PPMiniLM", "relu"), ("Bert", "gelu")])
+def test_onnx_feature_extraction_gives_the_same_states(tmp_path, family, act):
+    import onnx
+    import onnxruntime
+
+    encoder = new_encoder(family, act)
+    words = hugging_face.hugging_face_tensors(encoder)[hugging_face.WORDS]
+    write_onnx_features(encoder, words, tmp_path / "onnx" / "model.onnx")
+    onnx.checker.check_model(str(tmp_path / "onnx" / "model.onnx"))
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    types = np.zeros_like(INPUT_IDS)
+    types[1, 3:] = 1
+    (states,) = session.run(
+        ["last_hidden_state"],
+        {"input_ids": INPUT_IDS, "attention_mask": MASK, "token_type_ids": types},
+    )
+    ids, bias = paddle.to_tensor(INPUT_IDS), attention_bias(paddle.to_tensor(MASK))
+    expected = encoder.embeddings(input_ids=ids, token_type_ids=paddle.to_tensor(types))
+    for block in encoder.encoder.layers:
+        expected = block(expected, bias)
+    np.testing.assert_allclose(states[MASK == 1], expected.numpy()[MASK == 1], atol=1e-5)
+
+
 def test_the_command_writes_it(tiny_root, tmp_path, capsys):
     from data_pipeline.base.recipes import check
     from data_pipeline.loading.order import World
@@ -229,4 +253,5 @@ def test_the_command_writes_it(tiny_root, tmp_path, capsys):
     assert (one == other).all()
     card = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
     assert "from transformers import AutoModel" in card
+    assert "`onnx/model.onnx`: `" in card
     assert sys.modules.get("transformers") is None
