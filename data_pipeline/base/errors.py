@@ -11,6 +11,7 @@ EXTRAS = {  # optional modules, and the extras of pyproject.toml of which each b
     "paddle": ("cpu", "gpu"),
     "fastapi": ("serve",),
     "uvicorn": ("serve",),
+    "prometheus_client": ("serve",),
     "optuna": ("search",),
     "distributed": ("cluster",),
 }

@@ -54,7 +54,10 @@ def test_the_extras_named_are_those_of_the_project():
     extras = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for module, names in EXTRAS.items():
         for name in names:
-            assert any(line.startswith(module) for line in extras[name]), (module, name)
+            assert any(line.startswith(module.replace("_", "-")) for line in extras[name]), (
+                module,
+                name,
+            )
 
 
 def test_none_is_success():
