@@ -112,7 +112,7 @@ def test_compress_on_two_ranks_makes_every_stage_once(tmp_path, encoder, task):
 @pytest.mark.ranks
 def test_a_command_for_one_process_refuses_two_ranks(tmp_path):
     arguments = (str(MAIN), "export", "--config", "none.yaml")
-    logs = on_two_ranks(tmp_path / "log", *arguments, code=1)
+    logs = on_two_ranks(tmp_path / "log", *arguments, code=2)
     assert "export runs in one process and was started on 2 ranks" in logs
 
 
