@@ -3,7 +3,7 @@
     python benchmarks/data_pipeline.py [--json FILE] [--repeats 3]
 
 Text: what the installed packages carry (news, reviews, a newspaper; 27 MB), and more of it made by
-putting its clauses together anew, so that no sentence is a duplicate. Peer: what PaddleNLP's users
+putting its clauses together again, so that no sentence is a duplicate. Peer: what PaddleNLP's users
 do, jieba and then the Python BertTokenizer, a line at a time, words aligned with tokens, packed to
 128 and written to HDF5. Its imports and dictionaries are loaded before the clock starts, ours
 after. Rates are per core: by CPU seconds of the process, so that a busy machine distorts them
@@ -175,7 +175,7 @@ def write_text(folder: Path, documents: list[str], limit: float = 1e9) -> float:
 
 
 def write_generated(folder: Path, documents: list[str], megabytes: float) -> float:
-    """Clauses of real text put together anew, in files of 10 MB; MB written."""
+    """Clauses of real text put together again, in files of 10 MB; MB written."""
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.txt"):
         old.unlink()

@@ -8,12 +8,12 @@ compared. Encoders have random weights of the published sizes; sentences come fr
 - published: the loop as it is documented: all 24 layers of the teacher, with its dropout on.
   published_eval: the same with the teacher in eval mode, to tell what the dropout costs.
 - ours: the teacher in ONNX Runtime, float32. ours_dynamic: in Paddle, operation by operation, the
-  recipes' default. ours_engine: in ONNX Runtime, INT8, at the relation error given beside.
+  recipes' default. ours_engine: in ONNX Runtime, INT8, with its relation error in the next column.
 - torch_fp32, torch_bf16: the step in PyTorch, its teacher cut after the layer that is learned.
 
 ratio, ratio_dynamic and ratio_teacher_engine are over published; ratio_eval and ratio_dynamic_eval
 over published_eval. relation_share is of a step of ours, sample relations; matmul_ceiling_share is
-of Paddle's largest product, measured in the same process. The load average beside each repeat tells
+of Paddle's largest product, measured in the same process. The load average of each repeat tells
 what else the machine was doing.
 """
 

@@ -83,7 +83,7 @@ def relation_heads(teacher: Path) -> int:
 def encoder_of(name: str, seed: int, plan: Plan, best: str | None = None) -> Path:
     """The encoder directory of a contender, trained now if it was not before.
 
-    best: the relations that contenders `on_best` use. Seconds are written beside the results.
+    best: the relations that contenders `on_best` use. Seconds are written next to the results.
     """
     contender = CONTENDERS[name]
     directory = plan.work / "encoders" / f"{name}-{seed}"

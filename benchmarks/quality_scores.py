@@ -84,7 +84,7 @@ def fine_tune(
 ) -> dict:
     """The result in `file`, or made now: dev and test scores, and the parts of the test score.
 
-    A file of other settings (another encoder's weights among them) is made anew.
+    A file of other settings (another encoder's weights among them) is made again.
     """
     from data_pipeline.base.files import sha256
 

@@ -120,7 +120,7 @@ def be_a_rank(options: argparse.Namespace) -> None:
         }
         options.result.write_text(json.dumps(result))
     parallel.barrier(world)
-    entry.end(0)  # Gloo's threads would abort a rank that tears down beside others
+    entry.end(0)  # Gloo's threads would abort a rank that tears down while others run
 
 
 def prepared(world, shards: Path):

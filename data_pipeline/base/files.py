@@ -13,7 +13,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success sync it and rename it into place.
+    """Yield a temporary path next to `path`; on success sync it and rename it into place.
 
     On any error the temporary file is removed and `path` stays as it was.
     """

@@ -36,7 +36,7 @@ class Progress:
         )
 
     def add(self, amount: float, **notes) -> None:
-        """`amount` more is done; `notes` (loss=..., say) stand beside the count."""
+        """`amount` more is done; `notes` (loss=..., say) stand next to the count."""
         self.done += amount
         if notes:
             self.note = "  ".join(

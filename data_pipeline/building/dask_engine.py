@@ -15,7 +15,7 @@ from data_pipeline.building.local_engine import (
 )
 from data_pipeline.recipe import Run
 
-WAIT_S = 60  # for tasks at hand when a build ends before its time
+WAIT_S = 60  # for running tasks when a build ends before its time
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ def in_this_process(function: Function, tasks: list[Any]) -> Iterator[tuple[int,
 @contextlib.contextmanager
 def without_interrupts() -> Iterator[None]:
     """Hold Ctrl-C back. Threads and processes that start meanwhile never receive it: a worker
-    leaves it to the build, which lets the tasks at hand be finished and saved."""
+    leaves it to the build, which lets the running tasks be finished and saved."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -59,7 +59,7 @@ def processes(workers: int) -> Iterator[Execute]:
 
 
 def _shut_down(pool: ProcessPoolExecutor) -> None:
-    """Wait for the tasks at hand; a second Ctrl-C ends the workers at once."""
+    """Wait for the running tasks; a second Ctrl-C ends the workers at once."""
     try:
         pool.shutdown(wait=True, cancel_futures=True)
     except KeyboardInterrupt:

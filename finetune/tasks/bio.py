@@ -1,4 +1,4 @@
-"""BIO labels of entities: "B-PER" begins one, "I-PER" goes on with it, "O" is none.
+"""BIO labels of entities: "B-PER" begins one, "I-PER" continues it, "O" is none.
 
 A sequence is anything in order: characters in a file, tokens in a model. Positions are indices into
 it. Reading is strict in one way only (IOB2 as seqeval's default mode has it): an "I-X" that does

@@ -1,7 +1,7 @@
 """Initial values with which attention heads look at one neighbour each: pure functions.
 
 Fresh attention is almost uniform, and a small encoder spends its first millions of tokens on
-learning to look at the tokens beside a hidden one. Here positions start as sines and cosines, and
+learning to look at the tokens next to a hidden one. Here positions start as sines and cosines, and
 queries and keys as rotations of them, so that head h of a layer starts with its weight on the token
 at a given offset. Nothing but initial values differs from any other BERT.
 (Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828, start from what attention looks like

@@ -92,7 +92,7 @@ def arrays_of(linear: nn.Linear) -> tuple[np.ndarray, np.ndarray]:
 
 
 def declared(name: str, value: np.ndarray):
-    """A constant of a graph whose value is passed beside the model, not in it."""
+    """A constant of a graph whose value is passed next to the model, not in it."""
     from onnx import StringStringEntryProto, TensorProto, helper
 
     return TensorProto(

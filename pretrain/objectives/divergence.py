@@ -108,5 +108,5 @@ def scores(x: Tensor, keys: Tensor | None) -> Tensor:
 
 def log_sum_of_exponentials(table: Tensor, softmax: Tensor) -> Tensor:
     """log sum exp over the last axis, from the largest score and its share, which is at least 1/N:
-    three times as fast as computing it anew, and as exact."""
+    three times as fast as computing it again, and as exact."""
     return table.max(axis=-1) - softmax.max(axis=-1).log()

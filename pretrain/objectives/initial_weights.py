@@ -21,7 +21,7 @@ from pretrain.objectives.settings import InitialWeights
 WORD_STD = 0.05  # the decoder is tied: at BERT's 0.02 its logits are too close to each other
 POSITION_SHARE = 0.25  # of an embedding's squared length, the rest is the word's
 PEAK = 12.0  # logit at a head's offset; the others are near 0, so it gets 0.99 of the weight
-NEIGHBOUR_RMS = 1.5  # of the first layer's attention output, beside 1 of what it is added to
+NEIGHBOUR_RMS = 1.5  # of the first layer's attention output, relative to 1 of what it is added to
 HEAD_BIAS = 2.5  # where GELU is close to linear; the layer norm behind it takes the mean away
 DISTANCES = (1, 2, 3, 4)
 BLOCK = 16384  # samples read at a time

@@ -175,7 +175,7 @@ def write_tokenizer(
 
 
 def write_sentence_transformers(encoder: nn.Layer, directory: Path, max_length: int) -> list[str]:
-    """What sentence-transformers needs beside a transformers directory: mean pooling; the names."""
+    """What sentence-transformers needs besides the weights: mean pooling; returns the names."""
     library = "sentence_transformers.models"
     modules = [
         {"idx": 0, "name": "0", "path": "", "type": f"{library}.Transformer"},

@@ -25,7 +25,7 @@ class Logger(Protocol):
         """Write everything out."""
 
 
-COMPARED = ("loss/total", "speed/sequences_per_s")  # beside hyper-parameters in VisualDL
+COMPARED = ("loss/total", "speed/sequences_per_s")  # next to hyper-parameters in VisualDL
 
 OpenLogger = Callable[[Path, list[dict], dict], Logger]  # (output_dir, records, recipe)
 
@@ -41,7 +41,7 @@ def open_loggers(
 
 
 def open_visualdl(output_dir: Path, records: list[dict], recipe: dict) -> Logger:
-    """VisualDL, in `output_dir`/vdl: the curves, drawn anew, so a resumed run has no overlap; the
+    """VisualDL, in `output_dir`/vdl: the curves, drawn again on resume, without overlap; the
     recipe as text; its values as hyper-parameters, so that runs can be compared by them."""
     from visualdl import LogWriter
 
@@ -55,7 +55,7 @@ def open_visualdl(output_dir: Path, records: list[dict], recipe: dict) -> Logger
 
 
 def open_tensorboard(output_dir: Path, records: list[dict], recipe: dict) -> Logger:
-    """TensorBoard, in `output_dir`/tensorboard; drawn anew as VisualDL's."""
+    """TensorBoard, in `output_dir`/tensorboard; drawn again as VisualDL's."""
     SummaryWriter = _imported("tensorboardX", "tensorboard").SummaryWriter
     folder = output_dir / "tensorboard"
     shutil.rmtree(folder, ignore_errors=True)

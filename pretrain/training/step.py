@@ -226,7 +226,7 @@ class StepTimer:
 
     @contextlib.contextmanager
     def part(self, name: str, on_host: bool = False) -> Iterator[None]:
-        """Count the time inside towards `name`. on_host: wall time, also beside a GPU."""
+        """Count the time inside towards `name`. on_host: wall time, also with a GPU."""
         if device.on_gpu() and not on_host:
             began, ended = (paddle.device.Event(enable_timing=True) for _ in range(2))
             began.record()
