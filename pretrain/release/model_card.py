@@ -128,7 +128,7 @@ def relations_of(weights: dict[str, float], settings: dict) -> str:
         if weight
     ]
     if settings["hidden"]:
-        lines.append(f"- {settings['hidden']:g}: the same of output states, in addition to Q, K and V")
+        lines.append(f"- {settings['hidden']:g}: the same of output states, besides Q, K and V")
     return f"Relations of {settings['heads']} relation heads, by weight:\n\n" + "\n".join(lines)
 
 
