@@ -29,6 +29,7 @@ from pretrain.encoders.load import (
     load_encoder,
     norm_epsilon,
     set_norm_epsilon,
+    zero_pooler,
 )
 
 PAD_BIAS = -1e4  # added to the attention scores of padding, as PaddleNLP's encoders do
@@ -204,7 +205,8 @@ def resize(model: Classifier, heads: list[int] | None, ffn: list[int] | None) ->
 
 def _from_hugging_face(tensors: dict[str, np.ndarray], encoder: nn.Layer) -> dict[str, np.ndarray]:
     """The tensors of a classifier of transformers under the names of `Classifier`."""
-    named = {f"encoder.{name}": value for name, value in encoder_tensors(tensors, encoder).items()}
+    stored = zero_pooler(encoder) | encoder_tensors(tensors)
+    named = {f"encoder.{name}": value for name, value in stored.items()}
     for name in ("classifier.weight", "classifier.bias"):
         if name in tensors:
             named[name] = np.ascontiguousarray(tensors[name].T)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from data_pipeline.base.exits import USER_ERROR
 from launch.nodes import addresses
 from launch.nodes.coordinator import Coordinator, Phase
 from launch.nodes.messages import (
@@ -162,10 +163,15 @@ class Server:
             return
         by_node = {peer.node: peer for peer in self.peers.values() if peer.node is not None}
         meeting = ""
+        if any(isinstance(message, Start) for message in messages.values()):
+            master = self._address_of_node_0(by_node)
+            try:
+                meeting = f"{master}:{addresses.free_port(master)}"
+            except OSError as error:
+                reason = f"node 0 cannot listen at {master}: {error.strerror}; check its --host"
+                messages = {node: End(USER_ERROR, reason) for node in messages}
         for node, message in messages.items():
             if isinstance(message, Start):
-                master = self._address_of_node_0(by_node)
-                meeting = meeting or f"{master}:{addresses.free_port(master)}"
                 own = master if node == 0 else self._address_of(by_node[node], master)
                 message = replace(message, master=meeting, address=own)  # noqa: PLW2901
             if isinstance(message, End) and node == 0 and message.reason:

@@ -51,7 +51,8 @@ def load_encoder(directory: Path | str, file: str = weights.WEIGHTS) -> nn.Layer
     config = read_config(directory)
     tensors = weights.read(directory, file)
     encoder = build_for_weights(config, tensors, str(directory))
-    weights.load_into(encoder, encoder_tensors(tensors, encoder), str(directory))
+    tensors = zero_pooler(encoder) | encoder_tensors(tensors)
+    weights.load_into(encoder, tensors, str(directory))
     encoder.eval()
     return encoder
 
@@ -100,18 +101,21 @@ def is_hugging_face(tensors: Iterable[str]) -> bool:
     return any(re.search(r"encoder\.layer\.\d", name) for name in tensors)
 
 
-def encoder_tensors(tensors: dict[str, np.ndarray], encoder: nn.Layer) -> dict[str, np.ndarray]:
-    """Only the encoder's tensors, under the names that they have in `encoder`; a pooler that is not
-    stored is zero."""
-    pooler = {
+def encoder_tensors(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Only the encoder's tensors, under the names that they have in a PaddleNLP encoder."""
+    if is_hugging_face(tensors):
+        return dict(filter(None, map(_from_hugging_face, tensors.items())))
+    named = {PREFIX.sub("", name): value for name, value in tensors.items()}
+    return {n: v for n, v in named.items() if n.split(".")[0] in PARTS}
+
+
+def zero_pooler(encoder: nn.Layer) -> dict[str, np.ndarray]:
+    """Zeros for the pooler of `encoder`, for files that store none."""
+    return {
         name: np.zeros(parameter.shape, np.float32)
         for name, parameter in encoder.state_dict().items()
         if name.startswith("pooler.")
     }
-    if is_hugging_face(tensors):
-        return pooler | dict(filter(None, map(_from_hugging_face, tensors.items())))
-    named = {PREFIX.sub("", name): value for name, value in tensors.items()}
-    return pooler | {n: v for n, v in named.items() if n.split(".")[0] in PARTS}
 
 
 def _from_hugging_face(item: tuple[str, np.ndarray]) -> tuple[str, np.ndarray] | None:

@@ -60,12 +60,18 @@ def test_nodes_are_told_the_same_meeting_point_and_end_together(served):
     assert served.reported == ["node 1: the recipe is wrong"]
 
 
-def test_a_given_address_is_passed_on(served):
+def test_a_given_address_is_passed_on(served, monkeypatch):
+    monkeypatch.setattr("launch.nodes.addresses.free_port", lambda _: 4242)
     clients = [client(served, 0, address="10.1.2.3"), client(served, 1, address="10.1.2.4")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("launch.nodes.addresses.free_port", lambda _: 4242)
-        starts = receive(*clients)
+    starts = receive(*clients)
     assert [start.address for start in starts] == ["10.1.2.3", "10.1.2.4"]
+
+
+def test_an_address_that_is_not_node_0s_ends_all_nodes(served):
+    clients = [client(served, 0, address="203.0.113.1"), client(served, 1)]
+    for end in receive(*clients):
+        assert end.code == 2
+        assert end.reason.startswith("node 0 cannot listen at 203.0.113.1: ")
 
 
 def test_a_node_whose_connection_ends_is_lost_and_may_come_back(served):
@@ -115,8 +121,9 @@ def test_what_is_not_a_node_changes_nothing(served):
 
 
 def test_a_client_notices_that_the_server_has_ended(served):
-    waiting = client(served, 0)
-    receive(waiting, client(served, 1))  # both have joined
+    # Both are kept: a connection that is collected ends, and node 0 would be told so first.
+    waiting, other = client(served, 0), client(served, 1)
+    receive(waiting, other)
     for peer in list(served.peers.values()):
         peer.socket.shutdown(socket.SHUT_RDWR)
     with pytest.raises(Lost):
