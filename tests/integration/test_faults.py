@@ -45,7 +45,7 @@ def test_a_job_that_loses_a_rank_or_hangs_comes_back_by_itself(root, straight):
     assert "longer than 6 s (safety.hang_seconds)" in "".join(logs)
     for log in logs:  # of the one that waited, and of the one that stood still
         assert "(most recent call first)" in log
-        assert "train.py" in log
+        assert "loop.py" in log
     assert run.outcome() == straight[2].outcome()
 
 
