@@ -134,13 +134,13 @@ def test_sigterm_on_one_node_saves_and_ends_both_with_75(root, machines):
 def test_a_full_disk_ends_both_nodes_with_the_same_sentences(root, machines):
     """It is met by the ranks that write; the other node must not wait for them for ever."""
     run = Run(root, "nodes-full", **SETTINGS)
-    folder = run.output / "checkpoints"
+    folder = run.output_dir / "checkpoints"
     folder.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
     try:
         nodes = Nodes(machines, run)
         ends = nodes.end(nodes.start(0), nodes.start(1))
-        assert ends == [exits.USER_ERROR] * 2, nodes.said()
+        assert ends == [exits.USER_ERROR] * 2, nodes.output()
         for number in (0, 1):
             assert "cannot be written" in nodes.logs[number].read_text()
     finally:

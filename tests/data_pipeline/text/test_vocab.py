@@ -64,7 +64,7 @@ def test_file_round_trip_keeps_odd_tokens(tmp_path):
     ("content", "message"),
     [
         (b"[PAD]\n[UNK]\n", r"no \[CLS\], \[SEP\], \[MASK\]"),
-        ("\n".join([*vocab.SPECIAL.values(), "中", "中"]).encode(), "'中' stands there twice"),
+        ("\n".join([*vocab.SPECIAL.values(), "中", "中"]).encode(), "'中' occurs twice"),
         (b"\xff\xfe\x00", "cannot read the vocabulary"),
     ],
 )
