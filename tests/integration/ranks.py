@@ -65,7 +65,7 @@ class Run:
         """Until the record of this step is written."""
         self.wait_for(lambda: self.last_step() >= step, process)
 
-    def wait_for(self, condition, process: subprocess.Popen, seconds: float = 120) -> None:
+    def wait_for(self, condition, process: subprocess.Popen, seconds: float = 300) -> None:
         """Until something is so, while the process lives and the deadline has not passed."""
         deadline = time.monotonic() + seconds
         while not condition():

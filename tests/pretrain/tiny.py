@@ -153,7 +153,7 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen, seconds: float = 120) -> int:
+def finish(process: subprocess.Popen, seconds: float = 300) -> int:
     """Its exit code; a process that does not end is killed and fails the test."""
     try:
         return process.wait(seconds)
