@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.base.errors import UserError
-from data_pipeline.base.recipes import check
-from finetune.deploy.backends import INPUTS, read_deploy
+from finetune.deploy.formats import INPUTS
 from finetune.settings import InferenceSettings
 
 
@@ -28,9 +27,9 @@ class DynamicBackend:
 
 
 class InferenceBackend:
-    """Paddle Inference, as the directory's deploy.json says: oneDNN, or a GPU with TensorRT."""
+    """Paddle Inference on a static graph: oneDNN on a CPU, or a GPU with or without TensorRT."""
 
-    def __init__(self, directory: Path, threads: int = 2):
+    def __init__(self, directory: Path, settings: InferenceSettings, threads: int = 2):
         import paddle
         from paddle import inference
 
@@ -38,11 +37,6 @@ class InferenceBackend:
         for path in (graph, weights):
             if not path.is_file():
                 raise UserError(f"{path}: missing; `export` with format: paddle writes it")
-        settings = check(
-            InferenceSettings,
-            read_deploy(directory).get("inference", {}),
-            f"{directory}/deploy.json",
-        )
         if settings.device == "gpu" and not paddle.is_compiled_with_cuda():
             raise UserError(
                 f"{directory}: exported for a GPU, and this Paddle has none; "

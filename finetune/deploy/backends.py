@@ -10,8 +10,9 @@ import numpy as np
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.machine import int8_weight_peak
-
-INPUTS = ("input_ids", "token_type_ids")
+from data_pipeline.base.recipes import check
+from finetune.deploy.formats import INPUTS
+from finetune.settings import InferenceSettings
 
 
 class Backend(Protocol):
@@ -117,7 +118,9 @@ def open_paddle_inference(directory: Path, threads: int) -> Backend:
     """model.json with Paddle Inference."""
     from finetune.deploy.backend_paddle import InferenceBackend
 
-    return InferenceBackend(directory, threads)
+    settings = read_deploy(directory).get("inference", {})
+    settings = check(InferenceSettings, settings, f"{directory}/deploy.json")
+    return InferenceBackend(directory, settings, threads)
 
 
 def open_dynamic(directory: Path, _: int) -> Backend:

@@ -12,6 +12,7 @@ from typing import Any
 from data_pipeline.base.errors import UserError
 from finetune.deploy.onnx_graph import fuse
 
+INPUTS = ("input_ids", "token_type_ids")
 OPSET = 17  # the first with LayerNormalization as one operator
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from finetune.tasks.base import Example, Task
 from finetune.tasks.files import records
-from finetune.tasks.settings import TaskSettings
+from finetune.tasks.options import TaskOptions
 
 HOME = "https://github.com/CLUEbenchmark/CLUE"
 
@@ -73,7 +73,7 @@ FORMATS = {
 TRAIN_FILES = ("train.json", "train.50k.json")  # OCNLI names its training sets by their size
 
 
-def open_clue(settings: TaskSettings) -> Task:
+def open_clue(settings: TaskOptions) -> Task:
     """The task `settings.name` from its unpacked official folder, `settings.directory`."""
     name, directory, form = settings.name, settings.directory, FORMATS[settings.name]
     if directory is None or not Path(directory).is_dir():

@@ -13,7 +13,7 @@ from data_pipeline.base.errors import UserError
 from finetune.tasks import bio
 from finetune.tasks.base import Example, Span, Task
 from finetune.tasks.files import lines_of, records
-from finetune.tasks.settings import TaskSettings
+from finetune.tasks.options import TaskOptions
 
 CLUENER_TYPES = (
     *("address", "book", "company", "game", "government"),
@@ -27,7 +27,7 @@ MSRA_FILES = {  # the names in circulation
 MSRA_DEV_EVERY = 20  # MSRA has no dev split: every twentieth training sentence is in it
 
 
-def cluener(settings: TaskSettings) -> Task:
+def cluener(settings: TaskOptions) -> Task:
     """CLUENER2020 from the unpacked folder; its official test.json has no labels."""
     directory = _folder(settings, "cluener", "https://github.com/CLUEbenchmark/CLUENER2020")
 
@@ -79,7 +79,7 @@ def without_overlap(spans: list[Span]) -> tuple[Span, ...]:
     return tuple(chosen)
 
 
-def msra(settings: TaskSettings) -> Task:
+def msra(settings: TaskOptions) -> Task:
     """MSRA's entities (SIGHAN 2006): PER, LOC, ORG; dev is every twentieth training sentence."""
     directory = _folder(settings, "msra", "the SIGHAN 2006 bakeoff, in BIO columns")
 
@@ -99,7 +99,7 @@ def msra(settings: TaskSettings) -> Task:
     return Task("msra", bio.labels_of(MSRA_TYPES), read, kind="tokens")
 
 
-def bio_file(settings: TaskSettings) -> Task:
+def bio_file(settings: TaskOptions) -> Task:
     """A user's own entities from `settings.train/dev/test`; the types are those of train."""
     if settings.train is None:
         raise UserError("task.train: missing; a task of name 'bio_file' reads its training data")
@@ -158,7 +158,7 @@ def _is_latin(character: str) -> bool:
     return character.isascii() and character.isalnum()
 
 
-def _folder(settings: TaskSettings, name: str, source: str) -> Path:
+def _folder(settings: TaskOptions, name: str, source: str) -> Path:
     if settings.directory is None or not settings.directory.is_dir():
         given = settings.directory or "task.directory is not set"
         raise UserError(

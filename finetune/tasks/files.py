@@ -8,13 +8,13 @@ from pathlib import Path
 
 from data_pipeline.base.errors import UserError
 from finetune.tasks.base import Example, Task
-from finetune.tasks.settings import TaskSettings
+from finetune.tasks.options import TaskOptions
 
 DELIMITERS = (".tsv", ".csv")
 csv.field_size_limit(16 << 20)  # the module's default of 128 kB is less than one long article
 
 
-def labelled_file(settings: TaskSettings) -> Task:
+def labelled_file(settings: TaskOptions) -> Task:
     """A task from `settings.train/dev/test`; labels are those of train, in sorted order."""
     if settings.train is None:
         raise UserError("task.train: missing; a task of name 'file' reads its training data there")
@@ -31,7 +31,7 @@ def labelled_file(settings: TaskSettings) -> Task:
     return Task(settings.train.stem, labels, read)
 
 
-def examples(path: Path, settings: TaskSettings, labels: list[str]) -> list[Example]:
+def examples(path: Path, settings: TaskOptions, labels: list[str]) -> list[Example]:
     """Examples of one file; UserError names the line of a label that train does not have."""
     index = {label: number for number, label in enumerate(labels)}
     found = []
@@ -45,7 +45,7 @@ def examples(path: Path, settings: TaskSettings, labels: list[str]) -> list[Exam
     return found
 
 
-def rows(path: Path, settings: TaskSettings) -> Iterator[tuple[str, str | None, str]]:
+def rows(path: Path, settings: TaskOptions) -> Iterator[tuple[str, str | None, str]]:
     """(text, pair, label) of every row; UserError for a missing column or an empty text."""
     columns = [settings.text, settings.label] + ([settings.pair] if settings.pair else [])
     for number, record in enumerate(records(path), 1):

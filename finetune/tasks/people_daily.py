@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from finetune.tasks import bio
 from finetune.tasks.base import Example, Span, Task
-from finetune.tasks.settings import TaskSettings
+from finetune.tasks.options import TaskOptions
 
 ENTITIES = {"nr": "PER", "ns": "LOC", "nt": "ORG", "nz": "OTHER"}
 # The first letter of a tag, without those that occur less than 100 times in training (h, e, o).
@@ -21,12 +21,12 @@ DOUBLE_SURNAMES = frozenset(
 )
 
 
-def entities(settings: TaskSettings) -> Task:
+def entities(settings: TaskOptions) -> Task:
     """Named entities: PER, LOC, ORG and OTHER (brands, works, peoples); about 40,000 sentences."""
     return _task("people_daily_ner", tuple(ENTITIES.values()), names_of_line)
 
 
-def parts_of_speech(settings: TaskSettings) -> Task:
+def parts_of_speech(settings: TaskOptions) -> Task:
     """Words and their parts of speech together: every word is a span, labelled n, v, a, ..."""
     return _task("people_daily_pos", PARTS_OF_SPEECH, words_of_line)
 

@@ -1,6 +1,6 @@
 """From settings to a task: the one table of all tasks.
 
-To add a task, write a function from `TaskSettings` to `Task` and enter it here under its name. The
+To add a task, write a function from `TaskOptions` to `Task` and enter it here under its name. The
 modules import nothing heavy before a split is read.
 """
 
@@ -11,9 +11,9 @@ from dataclasses import replace
 from data_pipeline.base.errors import UserError
 from finetune.tasks import clue, entities, files, matching, packaged, people_daily
 from finetune.tasks.base import Task
-from finetune.tasks.settings import TaskSettings
+from finetune.tasks.options import TaskOptions
 
-TASKS: dict[str, Callable[[TaskSettings], Task]] = {
+TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "inews": packaged.inews,
     "inews_matching": matching.inews_matching,
     "reviews": packaged.reviews,
@@ -28,7 +28,7 @@ TASKS: dict[str, Callable[[TaskSettings], Task]] = {
 }
 
 
-def open_task(settings: TaskSettings) -> Task:
+def open_task(settings: TaskOptions) -> Task:
     """The task that `settings` names; a UserError says what is missing and where it belongs."""
     task = _function_of(settings.name)(settings)
     if settings.train_limit:
@@ -36,7 +36,7 @@ def open_task(settings: TaskSettings) -> Task:
     return task
 
 
-def _function_of(name: str) -> Callable[[TaskSettings], Task]:
+def _function_of(name: str) -> Callable[[TaskOptions], Task]:
     if name in TASKS:
         return TASKS[name]
     module, _, function = name.partition(":")

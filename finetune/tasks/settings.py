@@ -1,44 +1,19 @@
-"""The section `task` of a recipe."""
+"""The section `task` of a recipe, its name checked against the table of tasks."""
 
 import difflib
-from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from data_pipeline.base.recipes import Recipe
+from finetune.tasks.options import TaskOptions
+from finetune.tasks.registry import TASKS
 
 
-class TaskSettings(Recipe):
+class TaskSettings(TaskOptions):
     """Which task, and where its files are."""
-
-    name: str
-    """A name from the table in finetune/tasks/registry.py, or `package.module:function` for a
-    function of the user's that takes these settings and returns a `Task`."""
-    directory: Path | None = None
-    """CLUE, CLUENER and MSRA: the unpacked folder of the task."""
-    fields: Literal["title", "title_body"] = "title"
-    """`inews`: classify the title alone, or the title with the body as its pair."""
-    train: Path | None = None
-    """`file` (.tsv, .csv or .jsonl) and `bio_file`: training data."""
-    dev: Path | None = None
-    """`file` and `bio_file`: data on which the best checkpoint is chosen."""
-    test: Path | None = None
-    """`file` and `bio_file`: data that is only reported on; without it, dev is reported on."""
-    text: str = "text"
-    """`file`: name of the column with the (first) sentence."""
-    pair: str | None = None
-    """`file`: name of the column with the second sentence, if there is one."""
-    label: str = "label"
-    """`file`: name of the column with the label."""
-    train_limit: int | None = Field(None, ge=1)
-    """Use only the first so many training examples (a quick try)."""
 
     @field_validator("name")
     @classmethod
     def _name_is_known(cls, name: str) -> str:
-        from finetune.tasks.registry import TASKS  # the functions in it take these settings
-
         if name in TASKS or ":" in name:
             return name
         near = difflib.get_close_matches(name, TASKS, n=1)

@@ -44,17 +44,6 @@ class EncoderSizes(Recipe):
         return self
 
 
-class Compute(Recipe):
-    """Ways to compute an encoder's layers: the same function at another cost."""
-
-    attention: Literal["plain", "fused"] = "plain"
-    """`plain`: as PaddleNLP computes it; `fused`: by F.scaled_dot_product_attention, which on a GPU
-    keeps no table of attention weights."""
-    recompute: bool = False
-    """Compute the layers of the trained encoder once more on the way back instead of keeping what
-    they computed: less memory, a third more time."""
-
-
 class Teacher(Recipe):
     """The frozen encoder whose relations the student learns."""
 

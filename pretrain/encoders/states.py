@@ -7,7 +7,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
 
-from pretrain.encoders.settings import Compute
+from pretrain.encoders.compute import Compute
 
 PLAIN = Compute()  # no default argument: Paddle's compiler copies signatures, not their globals
 

@@ -3,7 +3,7 @@
 An engine is a function of (input_ids, attention_mask), int64 tensors [B, L], that returns the
 teacher's Q, K, V and, where asked for, output hidden states of one layer, [B, L, hidden size].
 Each kind is one function, `(teacher, layer, with_hidden, attention) -> engine`, and one entry in
-ENGINES; attention is `settings.Compute.attention`, which engines of their own kind may ignore.
+ENGINES; attention is `compute.Compute.attention`, which engines of their own kind may ignore.
 Paddle is imported when one is opened, so that recipes can be checked against ENGINES without it.
 """
 
@@ -80,7 +80,7 @@ def truncated(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str
     """A layer whose forward is `states_at`."""
     from paddle import nn
 
-    from pretrain.encoders.settings import Compute
+    from pretrain.encoders.compute import Compute
     from pretrain.encoders.states import states_at
 
     compute = Compute(attention=attention)

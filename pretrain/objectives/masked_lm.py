@@ -9,7 +9,7 @@ from paddle import Tensor, nn
 
 from data_pipeline.loading.loader import Batch
 from data_pipeline.shards.format import Manifest
-from pretrain.encoders.settings import Compute
+from pretrain.encoders.compute import Compute
 from pretrain.encoders.states import PLAIN, hidden_states
 from pretrain.objectives.masking import IGNORED, mask_whole_words
 from pretrain.objectives.settings import Masking

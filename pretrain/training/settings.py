@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from data_pipeline.base.functions import FUNCTION_NAME
 from data_pipeline.base.recipes import Recipe, wrong_together
 from data_pipeline.loading import order
-from pretrain.encoders.settings import Compute
+from pretrain.encoders.compute import Compute
 from pretrain.training.loggers import LOGGERS
 
 

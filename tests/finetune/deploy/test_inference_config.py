@@ -9,7 +9,8 @@ from paddle.inference import PrecisionType
 
 from data_pipeline.base.errors import UserError
 from finetune import stages
-from finetune.deploy.backend_paddle import InferenceBackend, configure
+from finetune.deploy.backend_paddle import configure
+from finetune.deploy.backends import open_backend
 from finetune.recipes import ExportRecipe
 from finetune.settings import InferenceSettings, TensorRTSettings
 
@@ -52,7 +53,7 @@ def test_a_gpu_export_on_a_cpu_says_so(tmp_path, static_dir):
     deploy["inference"]["device"] = "gpu"
     path.write_text(json.dumps(deploy))
     with pytest.raises(UserError, match=r"inference\.device: cpu"):
-        InferenceBackend(tmp_path / "m")
+        open_backend(tmp_path / "m")
 
 
 def test_bfloat16_is_near(tmp_path, classifier_dir, static_dir):
@@ -65,5 +66,5 @@ def test_bfloat16_is_near(tmp_path, classifier_dir, static_dir):
     )
     ids = np.array([[2, 7, 18, 9, 3]])
     types = np.zeros_like(ids)
-    near = InferenceBackend(stages.export(recipe)).logits(ids, types)
-    np.testing.assert_allclose(near, InferenceBackend(static_dir).logits(ids, types), atol=0.3)
+    near = open_backend(stages.export(recipe)).logits(ids, types)
+    np.testing.assert_allclose(near, open_backend(static_dir).logits(ids, types), atol=0.3)

@@ -5,8 +5,8 @@ import paddle
 import pytest
 from paddle import nn
 
+from pretrain.encoders.compute import Compute
 from pretrain.encoders.load import build_encoder
-from pretrain.encoders.settings import Compute
 from pretrain.encoders.states import (
     attention_bias,
     fused_attention,
