@@ -13,6 +13,7 @@ import numpy as np
 import xxhash
 
 from data_pipeline.building.records import KINDS, sort_by_hash
+from data_pipeline.text.runs import hashed_runs
 
 SHINGLE = 5  # characters
 RECALL = 0.9  # of pairs at the threshold
@@ -58,13 +59,7 @@ def minhash(documents: list[str], permutations: int) -> tuple[np.ndarray, np.nda
 
 def shingles(document: str) -> np.ndarray:
     """Distinct hashes of all runs of five characters, blanks left out, uint64."""
-    codes = np.frombuffer("".join(document.split()).encode("utf-32-le"), np.uint32)
-    if len(codes) < SHINGLE:
-        return np.zeros(0, np.uint64)
-    values = np.zeros(len(codes) - SHINGLE + 1, np.uint64)
-    for i in range(SHINGLE):
-        values = values * np.uint64(0x9E3779B97F4A7C15) + codes[i : i + len(values)]
-    return np.unique(values ^ (values >> np.uint64(29)))
+    return hashed_runs("".join(document.split()), SHINGLE)
 
 
 @lru_cache(maxsize=8)

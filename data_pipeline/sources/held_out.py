@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from data_pipeline.text.runs import hashed_runs
+
 RUN = 13
 """Characters of a run: about as many as the 8 to 13 words that decontamination usually compares."""
 SHARE = 0.5
@@ -52,10 +54,4 @@ def plain_characters(text: str) -> str:
 
 def runs(text: str) -> np.ndarray:
     """Distinct hashes of all runs of RUN characters, uint64."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    if len(codes) < RUN:
-        return np.zeros(0, np.uint64)
-    values = np.zeros(len(codes) - RUN + 1, np.uint64)
-    for i in range(RUN):
-        values = values * np.uint64(0x9E3779B97F4A7C15) + codes[i : i + len(values)]
-    return np.unique(values ^ (values >> np.uint64(29)))
+    return hashed_runs(text, RUN)

@@ -1,0 +1,16 @@
+"""Hashes of runs of characters, by which texts are compared."""
+
+import numpy as np
+
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, odd
+
+
+def hashed_runs(text: str, length: int) -> np.ndarray:
+    """Distinct hashes of all runs of `length` characters, uint64 in rising order."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    if len(codes) < length:
+        return np.zeros(0, np.uint64)
+    values = np.zeros(len(codes) - length + 1, np.uint64)
+    for i in range(length):
+        values = values * MULTIPLIER + codes[i : i + len(values)]
+    return np.unique(values ^ (values >> np.uint64(29)))
