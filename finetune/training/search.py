@@ -265,7 +265,8 @@ def plots(study, directory: Path, score: str) -> None:
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as draw
 
-    with warnings.catch_warnings():
+    # Optuna sets the style of the whole process: the context gives the caller's back.
+    with warnings.catch_warnings(), matplotlib.style.context("default"):
         warnings.simplefilter("ignore")  # Optuna's drawing module calls itself experimental
         for name, plot in (
             ("history.png", draw.plot_optimization_history),

@@ -2,6 +2,7 @@
 
 import shutil
 
+import matplotlib
 import pytest
 
 from data_pipeline.base.errors import UserError
@@ -29,7 +30,11 @@ def recipe(tmp_path, encoder, task, **settings) -> SearchRecipe:
 def test_the_grid_tries_every_point_to_its_end(tmp_path, encoder, task):
     points = {"batch_sizes": [16, 64], "learning_rates": [3e-3, 1e-9]}
     settings = {"method": "grid", **points, "startup_trials": 1}  # would prune all after the first
+    colors = matplotlib.rcParams["axes.prop_cycle"]
     output = search.search(recipe(tmp_path, encoder, task, **settings))
+    assert (
+        matplotlib.rcParams["axes.prop_cycle"] == colors
+    )  # the style of the process is left alone
     assert [trial["state"] for trial in output["trials"]] == ["COMPLETE"] * 4
     tried = {(t["params"]["batch_size"], t["params"]["learning_rate"]) for t in output["trials"]}
     assert tried == {(16, 1e-9), (16, 3e-3), (64, 1e-9), (64, 3e-3)}
