@@ -31,7 +31,8 @@ def load_function(name: str) -> Callable[..., Any]:
         ) from None
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise UserError(f"{name}: {module.__file__} has no function {function_name}")
+        where = getattr(module, "__file__", None) or module_name  # none: built in, or a namespace
+        raise UserError(f"{name}: {where} has no function {function_name or '(none is named)'}")
     return function
 
 

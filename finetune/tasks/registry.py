@@ -4,11 +4,10 @@ To add a task, write a function from `TaskOptions` to `Task` and enter it here u
 modules import nothing heavy before a split is read.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from data_pipeline.base.errors import UserError
+from data_pipeline.base.functions import load_function
 from finetune.tasks import clue, entities, files, matching, packaged, people_daily
 from finetune.tasks.base import Task
 from finetune.tasks.options import TaskOptions
@@ -30,20 +29,11 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
 
 def open_task(settings: TaskOptions) -> Task:
     """The task that `settings` names; a UserError says what is missing and where it belongs."""
-    task = _function_of(settings.name)(settings)
+    name = settings.name
+    task = (TASKS[name] if name in TASKS else load_function(name))(settings)
     if settings.train_limit:
         return replace(task, read=_limited(task.read, settings.train_limit), _splits={})
     return task
-
-
-def _function_of(name: str) -> Callable[[TaskOptions], Task]:
-    if name in TASKS:
-        return TASKS[name]
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"task.name: {name}: cannot be imported: {error}") from None
 
 
 def _limited(read, limit: int):

@@ -28,6 +28,12 @@ def test_a_module_that_fails_while_it_is_imported_is_named(tmp_path, monkeypatch
         load_function("fails_in_test_functions:rule")
 
 
+def test_a_missing_function_is_named_in_modules_without_a_file_too():
+    for name, where in (("sys:rule", "sys"), ("os.path:rule", "posixpath.py")):
+        with pytest.raises(UserError, match=f"{name}: .*{where} has no function rule"):
+            load_function(name)
+
+
 def test_a_changed_module_has_another_digest(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for number in (1, 2):

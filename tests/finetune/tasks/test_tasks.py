@@ -226,5 +226,5 @@ def test_a_function_of_the_users_is_a_task_too(monkeypatch):
     module.weather = weather
     monkeypatch.setitem(sys.modules, "users_tasks", module)
     assert open_task(TaskSettings(name="users_tasks:weather")).split("dev")[0].text == "雨"
-    with pytest.raises(UserError, match="users_tasks:rain: cannot be imported"):
+    with pytest.raises(UserError, match="users_tasks:rain: users_tasks has no function rain"):
         open_task(TaskSettings(name="users_tasks:rain"))
