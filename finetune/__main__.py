@@ -17,6 +17,7 @@ from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.recipes import Recipe, check, load, parse_overrides
 from finetune import compress, recipes, stages
+from finetune.deploy.pooling import POOLINGS
 from finetune.training import ranks
 from finetune.training.search import search
 from pretrain import entry
@@ -41,6 +42,21 @@ def serve(recipe: recipes.ServeRecipe) -> str:
     return run_service(recipe)
 
 
+def predict(arguments: argparse.Namespace) -> int:
+    """Classify texts, find entities in them or score them."""
+    from finetune.deploy.predict_command import predict_texts
+
+    return predict_texts(arguments)
+
+
+def embed(arguments: argparse.Namespace) -> int:
+    """Give each text a vector."""
+    from finetune.deploy.embed_command import embed_texts
+
+    return embed_texts(arguments)
+
+
+ON_TEXTS = {"predict": predict, "embed": embed}  # commands that take texts and no recipe
 COMMANDS = {
     "train": Command(stages.train, recipes.TrainRecipe, "fine-tune an encoder on a task", True),
     "search": Command(search, recipes.SearchRecipe, "search for the best training settings"),
@@ -65,12 +81,10 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["serve"] and len(argv) > 1 and Path(argv[1]).is_dir():
         return serve_directory(argv[1], argv[2:])
     arguments, rest = parser().parse_known_args(with_config(argv))
-    if arguments.command == "predict":
+    if arguments.command in ON_TEXTS:
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}")
-        from finetune.deploy.predict_command import predict_texts
-
-        return predict_texts(arguments)
+        return ON_TEXTS[arguments.command](arguments)
     chosen = COMMANDS[arguments.command]
     if not chosen.several_ranks:
         ranks.require_one(arguments.command)
@@ -106,16 +120,39 @@ def parser() -> argparse.ArgumentParser:
         )
         added.add_argument("--config", required=True, metavar="RECIPE.yaml")
         added.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    predict = commands.add_parser("predict", help="classify lines of text")
-    predict.add_argument("model", help="a directory that export, quantise or train wrote")
-    predict.add_argument("texts", nargs="*", help="texts; by default the lines of --input or stdin")
-    predict.add_argument("--input", help="UTF-8 file, one text a line (a tab separates a pair)")
-    predict.add_argument("--text", metavar="COLUMN", help="--input is a .tsv, .csv or .jsonl table")
-    predict.add_argument("--pair", metavar="COLUMN", help="column of the second text, if any")
-    predict.add_argument("--output", metavar="FILE", help="write one JSON object a line there")
-    predict.add_argument("--threads", type=int, default=2, choices=range(1, 1025), metavar="N")
-    predict.add_argument("--json", action="store_true", help="print JSON with all probabilities")
+    add_predict(commands)
+    add_embed(commands)
     return top
+
+
+def add_predict(commands) -> None:
+    """The arguments of `predict`."""
+    added = commands.add_parser("predict", help="classify lines of text")
+    added.add_argument("model", help="a directory that export, quantise or train wrote")
+    add_texts(added, "UTF-8 file, one text a line (a tab separates a pair)")
+    added.add_argument("--pair", metavar="COLUMN", help="column of the second text, if any")
+    added.add_argument("--output", metavar="FILE", help="write one JSON object a line there")
+    added.add_argument("--json", action="store_true", help="print JSON with all probabilities")
+
+
+def add_embed(commands) -> None:
+    """The arguments of `embed`."""
+    added = commands.add_parser("embed", help="give each line of text a vector")
+    added.add_argument("model", help="an encoder directory, or what export wrote of one")
+    add_texts(added, "UTF-8 file, one text a line")
+    added.add_argument("--output", metavar="FILE.npy", help="float32 [texts, H]; else JSON lines")
+    added.add_argument("--pooling", choices=POOLINGS, help="mean over tokens (default) or [CLS]")
+    added.add_argument("--normalise", action=argparse.BooleanOptionalAction, default=None)
+    added.add_argument("--max_length", type=int, metavar="N", help="tokens of a text (128)")
+    added.set_defaults(pair=None)
+
+
+def add_texts(added: argparse.ArgumentParser, what: str) -> None:
+    """Where the texts of a command come from."""
+    added.add_argument("texts", nargs="*", help="texts; by default the lines of --input or stdin")
+    added.add_argument("--input", help=what)
+    added.add_argument("--text", metavar="COLUMN", help="--input is a .tsv, .csv or .jsonl table")
+    added.add_argument("--threads", type=int, default=2, choices=range(1, 1025), metavar="N")
 
 
 if __name__ == "__main__":

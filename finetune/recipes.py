@@ -10,9 +10,11 @@ from finetune.deploy.formats import FORMATS
 from finetune.settings import (
     ChooseSettings,
     DistillSettings,
+    EmbeddingSettings,
     Epochs,
     FitSettings,
     InferenceSettings,
+    MaxLength,
     QuantiseSettings,
     ReportSettings,
     SearchSettings,
@@ -23,7 +25,6 @@ from finetune.settings import (
 )
 from finetune.tasks.settings import TaskSettings
 
-MaxLength = Annotated[int, Field(ge=4, le=4096)]  # [CLS], two tokens and [SEP] at least
 # The name becomes a directory's.
 ReferenceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
@@ -113,14 +114,36 @@ class ExportRecipe(Recipe):
 
     output_dir: Path
     """The deployable directory to write."""
-    classifier: Path
+    classifier: Path | None = None
     """A classifier directory, pruned or not."""
+    encoder: Path | None = None
+    """Or an encoder directory, whose sentence embeddings are exported."""
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    """`encoder`: how it gives one vector a text."""
     format: Literal[*FORMATS] = "onnx"
     """`onnx` for ONNX Runtime, `paddle` for Paddle Inference, `hf` for transformers."""
     inference: InferenceSettings = InferenceSettings()
     """`paddle`: how Paddle Inference runs it."""
     check_tolerance: float = Field(1e-3, gt=0)
-    """Highest allowed difference from the classifier's logits."""
+    """Highest allowed difference from the outputs before the export."""
+
+    @model_validator(mode="after")
+    def _one_model(self):
+        if (self.classifier is None) == (self.encoder is None):
+            raise wrong_together("one of classifier and encoder is needed", "classifier", "encoder")
+        if self.encoder is not None and self.format == "hf":
+            raise wrong_together(
+                "format: hf is for classifiers; `python -m pretrain release --format hf` writes an "
+                "encoder for transformers and sentence-transformers",
+                "encoder",
+                "format",
+            )
+        return self
+
+    @property
+    def model(self) -> Path:
+        """The directory that is exported."""
+        return self.classifier or self.encoder
 
 
 class QuantiseRecipe(Recipe):

@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from data_pipeline.base.recipes import Recipe, wrong_together
+from finetune.deploy.pooling import POOLINGS
 from finetune.prune.criteria import CRITERIA, SCOPES, WIDTH_CRITERIA
 from finetune.quantise.calibration import METHODS
 from finetune.training.scores import ENTITY_SCORES, SCORES
 
+MaxLength = Annotated[int, Field(ge=4, le=4096)]  # [CLS], two tokens and [SEP] at least
 Epochs = Annotated[float, Field(gt=0, le=1000)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
@@ -165,6 +167,22 @@ class InferenceSettings(Recipe):
     """GPU: memory taken at the start."""
     tensorrt: TensorRTSettings | None = None
     """GPU: optional."""
+
+
+class EmbeddingSettings(Recipe):
+    """How an encoder gives one vector a text."""
+
+    pooling: Literal[*POOLINGS] = "mean"
+    """The mean over all tokens of the text, or the state of [CLS]."""
+    normalise: bool = True
+    """Whether vectors have length 1, so that their products are cosines."""
+    max_length: MaxLength = 128
+    """Tokens of a text, longer ones are cut."""
+
+    @property
+    def in_words(self) -> str:
+        """For messages."""
+        return ", ".join(f"{name} {value}" for name, value in self.model_dump().items())
 
 
 class QuantiseSettings(Recipe):

@@ -77,14 +77,14 @@ def qat(recipe: QatRecipe) -> Path:
 
 
 def export(recipe: ExportRecipe) -> Path:
-    """A static graph of a classifier; the deployable directory."""
+    """A static graph of a classifier or an encoder; the deployable directory."""
 
     def write(directory: Path) -> None:
-        from finetune.deploy.export import export_classifier
+        from finetune.deploy.export import export_model
 
-        export_classifier(recipe, directory)
+        export_model(recipe, directory)
 
-    return make_once("export", recipe.output_dir, recipe, [recipe.classifier], write)
+    return make_once("export", recipe.output_dir, recipe, [recipe.model], write)
 
 
 def quantise(recipe: QuantiseRecipe) -> Path:

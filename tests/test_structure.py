@@ -50,6 +50,7 @@ ORDER = {
         "quantise.calibration",
         "deploy.onnx_graph",
         "deploy.formats",
+        "deploy.pooling",
         "tasks",
         "settings",
         "recipes",

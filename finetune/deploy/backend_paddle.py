@@ -10,12 +10,10 @@ from finetune.settings import InferenceSettings
 
 
 class DynamicBackend:
-    """The classifier itself, layer by layer: slow, and what the others are compared with."""
+    """The model itself, layer by layer: slow, and what the others are compared with."""
 
-    def __init__(self, directory: Path):
-        from finetune.training import classifier
-
-        self.model = classifier.load(directory).model
+    def __init__(self, model):
+        self.model = model
         self.model.eval()
 
     def logits(self, input_ids: np.ndarray, token_type_ids: np.ndarray) -> np.ndarray:

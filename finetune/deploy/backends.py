@@ -13,10 +13,14 @@ from data_pipeline.base.machine import int8_weight_peak
 from data_pipeline.base.recipes import check
 from finetune.deploy.formats import INPUTS
 from finetune.settings import InferenceSettings
+from finetune.training.batches import Encoded, sorted_by_length
 
 
 class Backend(Protocol):
-    """Logits float32 [B, classes] for int64 [B, L] `input_ids` and `token_type_ids`."""
+    """Logits float32 [B, classes] for int64 [B, L] `input_ids` and `token_type_ids`.
+
+    Of an exported encoder: the vectors float32 [B, H] in their place.
+    """
 
     def logits(self, input_ids: np.ndarray, token_type_ids: np.ndarray) -> np.ndarray: ...
 
@@ -58,6 +62,18 @@ def open_backend(directory: Path, threads: int = 2) -> Backend:
             stacklevel=2,
         )
     return BACKENDS[deploy["backend"]](directory, threads)
+
+
+def outputs_of(backend: Backend, data: Encoded, batch_size: int) -> list[np.ndarray]:
+    """What a backend gives for each row of encoded texts, in order; batched by length, so that
+    little is padded."""
+    results: list = [None] * len(data)
+    for rows in sorted_by_length(data.lengths, batch_size):
+        batch = data.take(rows)
+        values = backend.logits(batch["input_ids"], batch["token_type_ids"])
+        for row, value in zip(rows, values, strict=True):
+            results[row] = value
+    return results
 
 
 class OnnxBackend:
@@ -126,8 +142,9 @@ def open_paddle_inference(directory: Path, threads: int) -> Backend:
 def open_dynamic(directory: Path, _: int) -> Backend:
     """The classifier itself, in Paddle's dynamic mode."""
     from finetune.deploy.backend_paddle import DynamicBackend
+    from finetune.training import classifier
 
-    return DynamicBackend(directory)
+    return DynamicBackend(classifier.load(directory).model)
 
 
 # A new back-end is one class, one function and one entry here.

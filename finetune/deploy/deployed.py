@@ -1,19 +1,19 @@
-"""The form in which a classifier is deployed: the same logits, less to compute."""
+"""The form in which a model is deployed: the same outputs, less to compute."""
 
 from paddle import nn
 
-from finetune.training.classifier import Classifier
+from finetune.training.encoder_model import EncoderModel
 
 
-def deployed_form(model: Classifier) -> nn.Layer:
-    """The layer to export: the same logits, with as little to compute as its kind allows."""
-    return DeployedClassifier(model) if model.kind == "classification" else model
+def deployed_form(model: EncoderModel) -> nn.Layer:
+    """The layer to export: the same outputs, with as little to compute as its head allows."""
+    return DeployedClassifier(model) if model.reads_first_row else model
 
 
 class DeployedClassifier(nn.Layer):
-    """A classifier whose last layer is computed for [CLS] only.
+    """A model whose last layer is computed for [CLS] only.
 
-    The logits read nothing but row 0 of the last layer's output, so its queries, its output
+    Its head reads nothing but row 0 of the last layer's output, so its queries, its output
     projection and its feed-forward run on one row a sample; keys and values need all of them.
     Of an encoder layer's 12 H^2 multiplications a token, 2 H^2 remain.
     """
@@ -23,7 +23,7 @@ class DeployedClassifier(nn.Layer):
         self.model = model
 
     def forward(self, input_ids, token_type_ids):
-        """Logits [B, classes] for int64 [B, L] twice."""
+        """What the model's head gives for int64 [B, L] twice."""
         model = self.model
         mask = model.attention_bias(input_ids)
         state = model.encoder.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)

@@ -1,4 +1,4 @@
-"""From a classifier directory to a static graph that can be deployed: Paddle's own or ONNX."""
+"""From a classifier or an encoder to a static graph that can be deployed: Paddle's own or ONNX."""
 
 import shutil
 from pathlib import Path
@@ -13,49 +13,71 @@ from finetune.recipes import ExportRecipe
 from finetune.training.files import ACTIVATION_SCALES
 
 
-def export_classifier(recipe: ExportRecipe, directory: Path) -> None:
-    """Write the deployable form of `recipe.classifier` into `directory`.
+def export_model(recipe: ExportRecipe, directory: Path) -> None:
+    """Write the deployable form of the recipe's classifier or encoder into `directory`.
 
-    UserError when its logits differ from the classifier's by more than `recipe.check_tolerance`.
+    UserError when its outputs differ from the model's by more than `recipe.check_tolerance`.
     """
-    from finetune.deploy.deployed import deployed_form
-    from finetune.training import classifier
     from pretrain.encoders.student import parameters
 
-    loaded = classifier.load(recipe.classifier)
+    source, more = opened_encoder(recipe) if recipe.encoder else opened_classifier(recipe)
     form = FORMATS[recipe.format]
-    tokenizer.copy(loaded.tokenizer, directory)
-    max_length = loaded.result.get("max_length", 128)
-    form.write(
-        Source(
-            loaded.model,
-            loaded.labels,
-            loaded.tokenizer,
-            max_length,
-            lambda folder: save_static(deployed_form(loaded.model), folder),
-        ),
-        directory,
-    )
-    scales = Path(recipe.classifier) / ACTIVATION_SCALES  # of quantisation-aware training
+    tokenizer.copy(source.tokenizer, directory)
+    form.write(source, directory)
+    scales = recipe.model / ACTIVATION_SCALES  # of quantisation-aware training
     if scales.exists():
         shutil.copyfile(scales, directory / ACTIVATION_SCALES)
-    write_json(directory / "labels.json", loaded.labels)
+    if source.labels:
+        write_json(directory / "labels.json", source.labels)
     deploy = {
         "backend": form.backend,
-        "kind": loaded.model.kind,
+        "kind": source.model.kind,
         "precision": "fp32",
-        "max_length": max_length,
-        "parameters": parameters(loaded.model),
-        "origin": str(recipe.classifier),
+        "max_length": source.max_length,
+        "parameters": parameters(source.model),
+        "origin": str(recipe.model),
+        **more,
     }
     if recipe.format == "paddle":
         deploy["inference"] = recipe.inference.model_dump(mode="json")
     write_json(directory / "deploy.json", deploy)
-    check_logits(loaded.model, directory, recipe.check_tolerance)
+    check_outputs(source.model, directory, recipe.check_tolerance)
+
+
+def opened_classifier(recipe: ExportRecipe) -> tuple[Source, dict]:
+    """(the recipe's classifier, what deploy.json says of it besides)."""
+    from finetune.training import classifier
+
+    loaded = classifier.load(recipe.classifier)
+    max_length = loaded.result.get("max_length", 128)
+    return source_of(loaded.model, loaded.labels, loaded.tokenizer, max_length), {}
+
+
+def opened_encoder(recipe: ExportRecipe) -> tuple[Source, dict]:
+    """(the recipe's encoder with its pooling, what deploy.json says of it besides)."""
+    from finetune.deploy.sentence_encoder import load_sentence_encoder
+
+    settings = recipe.embedding
+    model = load_sentence_encoder(recipe.encoder, settings)
+    source = source_of(model, [], Path(recipe.encoder), settings.max_length)
+    return source, {"embedding": settings.model_dump(mode="json")}
+
+
+def source_of(model, labels: list[str], tokenizer_dir: Path, max_length: int) -> Source:
+    """A model, ready for any of FORMATS."""
+    from finetune.deploy.deployed import deployed_form
+
+    return Source(
+        model,
+        labels,
+        tokenizer_dir,
+        max_length,
+        lambda folder: save_static(deployed_form(model), folder),
+    )
 
 
 def save_static(layer, directory: Path) -> None:
-    """model.json and model.pdiparams of a layer from ids to logits; dynamic batch and length."""
+    """model.json and model.pdiparams of a layer from ids to logits or vectors, for any batch."""
     import paddle
 
     ids = paddle.static.InputSpec([None, None], "int64", "input_ids")
@@ -65,7 +87,7 @@ def save_static(layer, directory: Path) -> None:
     paddle.jit.save(static, str(directory / "model"))
 
 
-def check_logits(model, directory: Path, tolerance: float) -> None:
+def check_outputs(model, directory: Path, tolerance: float) -> None:
     """UserError unless the exported graph and the dynamic model agree on two shapes of input."""
     import paddle
 
@@ -83,6 +105,6 @@ def check_logits(model, directory: Path, tolerance: float) -> None:
         difference = float(np.abs(backend.logits(ids, types) - expected).max())
         if not difference <= tolerance:
             raise UserError(
-                f"{directory}: the exported logits differ by {difference:.2g} from the "
-                f"classifier's, more than check_tolerance ({tolerance:g})"
+                f"{directory}: the exported outputs differ by {difference:.2g} from the "
+                f"model's, more than check_tolerance ({tolerance:g})"
             )

@@ -18,11 +18,12 @@ OPSET = 17  # the first with LayerNormalization as one operator
 
 @dataclass(frozen=True)
 class Source:
-    """A classifier to be exported."""
+    """A model to be exported."""
 
     model: Any
-    """A `finetune.training.classifier.Classifier`."""
+    """A `finetune.training.encoder_model.EncoderModel`."""
     labels: list[str]
+    """Of a classifier; empty for an encoder."""
     tokenizer: Path
     """Directory of the tokenizer's files."""
     max_length: int

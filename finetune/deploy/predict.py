@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.base.errors import UserError
-from finetune.deploy.backends import open_backend, read_deploy
+from finetune.deploy.backends import open_backend, outputs_of, read_deploy
 from finetune.tasks import Example
-from finetune.training.batches import Encoded, sorted_by_length
+from finetune.training.batches import Encoded
 from finetune.training.files import kind_of, read_labels, read_result
 from finetune.training.kinds import KINDS
 from finetune.training.token_data import EncodedTokens
@@ -64,9 +64,9 @@ class Predictor:
         self.directory = Path(directory)
         if not self.directory.is_dir():
             raise UserError(f"{directory}: no such model directory")
+        self.kind, self.max_length = _kind_and_length(self.directory)
         self.backend = open_backend(self.directory, threads)
         self.labels = read_labels(self.directory)
-        self.kind, self.max_length = _kind_and_length(self.directory)
         self.encoder = WordPieceEncoder.of_directory(self.directory)
         self.batch_size = batch_size
 
@@ -104,17 +104,13 @@ class Predictor:
 
     def encoded_logits(self, data: Encoded) -> np.ndarray | list[np.ndarray]:
         """Logits of encoded examples, as `data.collect` shapes them."""
-        results: list = [None] * len(data)
-        for rows in sorted_by_length(data.lengths, self.batch_size):
-            batch = data.take(rows)
-            logits = self.backend.logits(batch["input_ids"], batch["token_type_ids"])
-            if logits.shape[-1] != len(self.labels):
-                raise UserError(
-                    f"{self.directory}/labels.json: has {len(self.labels)} labels, the model "
-                    f"{logits.shape[-1]} classes"
-                )
-            for row, value in zip(rows, logits, strict=True):
-                results[row] = value
+        results = outputs_of(self.backend, data, self.batch_size)
+        classes = {row.shape[-1] for row in results} - {len(self.labels)}
+        if classes:
+            raise UserError(
+                f"{self.directory}/labels.json: has {len(self.labels)} labels, the model "
+                f"{classes.pop()} classes"
+            )
         return data.collect(results)
 
     def _prediction(self, probabilities: np.ndarray) -> Prediction:
@@ -156,6 +152,12 @@ def _kind_and_length(directory: Path) -> tuple[str, int]:
     """The kind of task and the longest input, from deploy.json or from a classifier's files."""
     if (directory / "deploy.json").exists():
         deploy = read_deploy(directory)
-        return deploy.get("kind", "classification"), int(deploy["max_length"])
+        kind = deploy.get("kind", "classification")
+        if kind not in KINDS:
+            raise UserError(
+                f"{directory}: a model of kind {kind!r} predicts no labels; kinds that do are "
+                f"{', '.join(KINDS)} (`embed` gives the vectors of an exported encoder)"
+            )
+        return kind, int(deploy["max_length"])
     kind = kind_of(read_config(directory))
     return kind, int(read_result(directory).get("max_length", 128))

@@ -19,6 +19,7 @@ from paddle import nn
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.text import tokenizer
+from finetune.training.encoder_model import EncoderModel
 from finetune.training.files import kind_of, read_labels, read_result
 from pretrain.encoders import weights
 from pretrain.encoders.config import read_config
@@ -32,29 +33,21 @@ from pretrain.encoders.load import (
     zero_pooler,
 )
 
-PAD_BIAS = -1e4  # added to the attention scores of padding, as PaddleNLP's encoders do
 
-
-class Classifier(nn.Layer):
+class Classifier(EncoderModel):
     """Logits [B, classes] for `input_ids` and `token_type_ids`, both int64 [B, L]."""
 
     kind = "classification"
     architecture = "ForSequenceClassification"  # PaddleNLP's name for such a head
 
     def __init__(self, encoder: nn.Layer, classes: int, dropout: float | None = None):
-        super().__init__()
+        super().__init__(encoder)
         config = encoder.config
-        self.encoder = encoder
         self.dropout = nn.Dropout(config.hidden_dropout_prob if dropout is None else dropout)
         self.classifier = nn.Linear(config.hidden_size, classes)
         self.classifier.weight.set_value(
             paddle.normal(0.0, config.initializer_range, self.classifier.weight.shape)
         )
-
-    @property
-    def layers(self) -> nn.LayerList:
-        """The transformer layers, first to last."""
-        return self.encoder.encoder.layers
 
     @property
     def classes(self) -> int:
@@ -65,22 +58,9 @@ class Classifier(nn.Layer):
         """Logits [B, classes]."""
         return self.head(self.states(input_ids, token_type_ids)[-1])
 
-    def states(self, input_ids, token_type_ids) -> list:
-        """Output of the embeddings and of each layer: layers + 1 tensors [B, L, H]."""
-        mask = self.attention_bias(input_ids)
-        states = [self.encoder.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)]
-        for layer in self.layers:
-            states.append(layer(states[-1], mask))
-        return states
-
     def head(self, state):
         """Logits [B, classes] from the last layer's output [B, >=1, H]; only row 0 is read."""
         return self.classifier(self.dropout(self.encoder.pooler(state)))
-
-    def attention_bias(self, input_ids):
-        """[B, 1, 1, L]: 0 for tokens, a large negative number for padding."""
-        padding = (input_ids == self.encoder.config.pad_token_id).astype("float32")
-        return (padding * PAD_BIAS).unsqueeze([1, 2])
 
 
 class TokenClassifier(Classifier):
@@ -88,6 +68,7 @@ class TokenClassifier(Classifier):
 
     kind = "tokens"
     architecture = "ForTokenClassification"
+    reads_first_row = False
 
     def head(self, state):
         """Logits [B, L, labels] from the last layer's output [B, L, H]."""

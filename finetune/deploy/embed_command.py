@@ -1,0 +1,48 @@
+"""`python -m finetune embed`: texts in, an .npy file of vectors out."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from data_pipeline.base.errors import UserError
+from data_pipeline.base.files import whole_file
+from data_pipeline.base.recipes import check
+from finetune.deploy.predict_command import read_rows
+from finetune.settings import EmbeddingSettings
+
+OPTIONS = ("pooling", "normalise", "max_length")
+
+
+def embed_texts(arguments) -> int:
+    """Embed the arguments' texts, a table's column, or the lines of a file or stdin.
+
+    Row i of the output is of line i; an empty line has zeros.
+    """
+    from finetune.deploy.embed import Embedder
+
+    texts = [row.line for row in read_rows(arguments)]
+    filled = [number for number, text in enumerate(texts) if text.strip()]
+    if not filled:
+        raise UserError("no text: give texts as arguments, a file with --input, or lines on stdin")
+    asked = {name: getattr(arguments, name) for name in OPTIONS}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    settings = check(EmbeddingSettings, asked, "embed") if asked else None
+    embedder = Embedder(arguments.model, settings, arguments.threads)
+    found = embedder.embed([texts[number] for number in filled])
+    vectors = np.zeros((len(texts), found.shape[1]), np.float32)
+    vectors[filled] = found
+    if arguments.output is None:
+        for vector in vectors:
+            print(json.dumps([round(float(value), 6) for value in vector]))
+        return 0
+    path = Path(arguments.output)
+    if path.suffix != ".npy":
+        raise UserError(f"--output {path}: vectors are written as .npy")
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, vectors)
+    empty = len(texts) - len(filled)
+    more = f" ({empty} of empty lines are zero)" if empty else ""
+    print(f"{len(texts)} vectors of {vectors.shape[1]} written to {path}{more}", file=sys.stderr)
+    return 0
