@@ -1,0 +1,53 @@
+"""Every message in docs/errors.md is one that the program can give."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+PAGE = ROOT / "docs" / "errors.md"
+PACKAGES = ("data_pipeline", "pretrain", "finetune", "launch")
+GAP = "…"
+ROWS = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+
+
+def texts(path: Path) -> Iterator[str]:
+    """The string literals of a file, and its f-strings with gaps for their values."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            parts = [p.value if isinstance(p, ast.Constant) else GAP for p in node.values]
+            yield "".join(parts)
+
+
+def plain(text: str) -> str:
+    """Without code marks, which a table of Markdown cannot nest; blanks as one."""
+    return " ".join(text.replace("`", "").split())
+
+
+@pytest.fixture(scope="module")
+def source() -> list[str]:
+    return [
+        plain(text)
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        for text in texts(path)
+    ]
+
+
+def test_every_row_has_message_cause_and_cure():
+    assert len(ROWS) > 40
+    for row in ROWS:
+        assert len([cell for cell in re.split(r"(?<!\\)\|", row)[1:-1] if cell.strip()]) == 3, row
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_message_stands_in_the_source(row, source):
+    message = plain(re.match(r"\| `(.*?)` \|", row)[1])
+    pattern = ".*".join(re.escape(part) for part in message.split(GAP))
+    assert any(re.search(pattern, text) for text in source), message
