@@ -10,6 +10,7 @@ from data_pipeline.base.progress import Progress
 from finetune.settings import FitSettings
 from finetune.training import ranks
 from finetune.training.batches import Encoded, shuffled
+from pretrain.encoders.cpu import prepare_cpu
 
 
 @dataclass
@@ -48,6 +49,7 @@ def fit(
     """
     score = data.score_name(settings.choose_by)
     world = ranks.join()
+    prepare_cpu()
     paddle.seed(settings.seed + world.rank)  # dropout differs, weights are there already
     total = max(1, round(settings.epochs * np.ceil(len(data) / settings.batch_size)))
     every = settings.evaluate_every or max(1, int(np.ceil(len(data) / settings.batch_size / 2)))

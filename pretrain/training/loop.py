@@ -17,6 +17,7 @@ from data_pipeline.loading.loader import Batch, Loader
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import linear
+from pretrain.encoders.cpu import prepare_cpu
 from pretrain.training import checkpoint, flops, parallel, precision, resume
 from pretrain.training import optimizer as optimize
 from pretrain.training.finished import DATA_SUMMARY, mark_finished
@@ -107,6 +108,7 @@ def open_session(
     objective: nn.Layer, recipe: TrainingRecipe, manifest: Manifest, world: order.World
 ) -> Session:
     """Optimiser, data and log, as the newest checkpoint left them or from the start."""
+    prepare_cpu()
     linear.replace_linears(objective)
     adam = optimize.build_optimizer(objective, recipe.optimizer)
     trained = adam._parameter_list  # all; sharded, this rank's optimiser is left with some

