@@ -161,7 +161,7 @@ def same_keys(one, other):
 
 
 RECIPES = ROOT / "launch" / "recipes"
-OF_ONE_SIZE = {"distill-64-gpus.yaml"}  # of many GPUs: the demo has none
+OF_ONE_SIZE = {"distill-64-gpus.yaml", "stages.yaml"}  # of many GPUs; a list of commands
 SHARED = sorted({path.name for path in (RECIPES / "ppminilm-6l-768h").glob("*.yaml")} - OF_ONE_SIZE)
 
 
