@@ -1,11 +1,18 @@
 # make setup PADDLE=gpu PIP_EXTRA_INDEX_URL=...: with Paddle's GPU build, from its own index.
 # make demo: all stages on packaged text, two Fleet ranks on the CPU.   make test: lint, then the tests.
+# make test-fast: the tests that start no process and train nothing.
+# make docs: the site, in build/site.   make dist-check: wheel and sdist, each in a clean environment.
 PYTHON ?= python3.11
 PADDLE ?= cpu
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: setup demo test lint clean
+FAST   := tests/test_structure.py tests/docs tests/data_pipeline/text tests/data_pipeline/loading \
+          tests/data_pipeline/base tests/pretrain/objectives tests/pretrain/test_check.py \
+          tests/finetune/test_recipes.py tests/finetune/tasks tests/launch/test_plan.py \
+          tests/launch/test_recipe_paths.py tests/launch/clusters tests/launch/nodes
+
+.PHONY: setup demo test test-fast lint docs dist-check clean
 
 setup: $(VENV)/.installed
 
@@ -23,6 +30,17 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not ranks and not slow" $(FAST)
+
+docs: setup
+	$(BIN)/python -m docs.generators.recipe_reference
+	$(BIN)/python -m docs.generators.formulas
+	$(BIN)/mkdocs build --strict
+
+dist-check:
+	PYTHON=$(PYTHON) .ci/dist-check
 
 clean:
 	rm -rf $(VENV) build *.egg-info

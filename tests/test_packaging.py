@@ -145,7 +145,7 @@ def test_the_workflow_runs_targets_of_the_makefile():
         step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step
     ]
     targets = [command.removeprefix("make ") for command in commands if command[:5] == "make "]
-    assert targets == ["test", "demo"]
+    assert targets == ["test", "demo", "dist-check"]
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M)
 
