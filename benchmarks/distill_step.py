@@ -1,23 +1,29 @@
-"""A distillation step here and in the published loop, on the same sentences and sizes.
+"""A distillation step here, in the published loop and in PyTorch, on the same sentences and sizes.
 
     python benchmarks/distill_step.py [--json FILE] [--torch PYTHON] [--rounds 3] [--shards DIR]
 
-Contenders run one after the other, each in a process of its own, for some rounds; medians are
-compared. Encoders have random weights of the published sizes; sentences come from shards.
+Contenders run one after the other, each in a process of its own, for some rounds. A step is 128
+sequences in relation groups of 16 and one update. Encoders have random weights of the published
+sizes; sentences come from shards of the packaged teacher's vocabulary.
 
-- published: the loop as it is documented: all 24 layers of the teacher, with its dropout on.
-  published_eval: the same with the teacher in eval mode, to tell what the dropout costs.
-- ours: the teacher in ONNX Runtime, float32. ours_dynamic: in Paddle, operation by operation, the
-  recipes' default. ours_engine: in ONNX Runtime, INT8, with its relation error in the next column.
-- torch_fp32, torch_bf16: the step in PyTorch, its teacher cut after the layer that is learned.
+- published: the loop as it is documented: all 24 layers of the teacher, with its dropout on, and
+  samples in random order. published_eval: the same with the teacher in eval mode.
+- ours: the teacher in ONNX Runtime, float32. ours_dynamic: in Paddle, operation by operation.
+  ours_engine: in ONNX Runtime, INT8. relation_error is measured on the packaged teacher, because
+  random weights have nearly uniform relations.
+- torch_fp32, torch_bf16: PyTorch with fused AdamW, subnormal numbers flushed and the teacher cut
+  after the layer that is learned, on the same batches as ours. torch_fp32_shuffled: the same
+  samples in random order.
 
-ratio, ratio_dynamic and ratio_teacher_engine are over published; ratio_eval and ratio_dynamic_eval
-over published_eval. relation_share is of a step of ours, sample relations; matmul_ceiling_share is
-of Paddle's largest product, measured in the same process. The load average of each repeat tells
-what else the machine was doing.
+With --device gpu: ours_dynamic and ours_bfloat16 for ours, and everything else on the GPU too.
+
+Ratios are of medians over the rounds; SEQ_S_min and SEQ_S_max are over the rounds.
+matmul_ceiling_share is of Paddle's largest product, measured in the same process. The load average
+of each repeat tells what else the machine was doing.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -28,21 +34,52 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 # Not this folder, where data_pipeline.py is a benchmark and would hide the package.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmarks.encoder_sizes import GROUP, SIZES  # noqa: E402
-from benchmarks.step_batches import sample_lists, shuffled  # noqa: E402
+from benchmarks import step_batches  # noqa: E402
+from benchmarks.encoder_sizes import GROUP, SIZES, UPDATE  # noqa: E402
 
 LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "numpy")
-# The teacher's engine for each of ours. onnx computes in float32, as the published loop does.
-ENGINES = {"ours": "onnx", "ours_dynamic": "dynamic", "ours_engine": "onnx_int8"}
-PUBLISHED = ("published", "published_eval")
-CONTENDERS = (*PUBLISHED, *ENGINES)
-TORCH = ("torch_fp32", "torch_bf16")
-UNITS = {"seq_s": "sequences/s", "mb": "MB"}
+PUBLISHED = {"published": False, "published_eval": True}  # whether the teacher is in eval mode
+OURS = {  # the teacher's engine, the number format of products
+    "ours": ("onnx", "float32"),
+    "ours_dynamic": ("dynamic", "float32"),
+    "ours_engine": ("onnx_int8", "float32"),
+    "ours_bfloat16": ("dynamic", "bfloat16"),
+}
+TORCH = {"torch_fp32": False, "torch_bf16": True, "torch_fp32_shuffled": False}  # in bfloat16?
+ON_GPU_ONLY, ON_CPU_ONLY = {"ours_bfloat16"}, {"ours", "ours_engine"}
+RATIOS = {
+    "ratio": ("ours", "published"),
+    "ratio_dynamic": ("ours_dynamic", "published"),
+    "ratio_eval": ("ours", "published_eval"),
+    "ratio_dynamic_eval": ("ours_dynamic", "published_eval"),
+    "ratio_teacher_engine": ("ours_engine", "published"),
+    "ours_over_torch_fp32": ("ours", "torch_fp32"),
+    "ours_dynamic_over_torch_fp32": ("ours_dynamic", "torch_fp32"),
+    "ours_engine_over_torch_bf16": ("ours_engine", "torch_bf16"),
+    "ours_bfloat16_over_torch_bf16": ("ours_bfloat16", "torch_bf16"),
+}
+DETAILS = (  # (name, contender, what it measured)
+    ("teacher_engine_relation_error", "ours_engine", "relation_error"),
+    ("ours_relation_error", "ours", "relation_error"),
+    ("matmul_ceiling_gflop_s", "ours_dynamic", "ceiling_gflop_s"),
+    ("matmul_ceiling_share", "ours_dynamic", "ceiling_share"),
+    ("relation_share", "ours_dynamic", "relation_share"),
+    ("token_relation_share", "ours_dynamic", "token_relation_share"),
+    ("teacher_share", "ours_dynamic", "teacher_share"),
+    ("student_share", "ours_dynamic", "student_share"),
+    ("backward_share", "ours_dynamic", "backward_share"),
+    ("update_share", "ours_dynamic", "update_share"),
+    ("data_wait_share", "ours_dynamic", "data_wait_share"),
+    ("padding_share", "ours_dynamic", "padding_share"),
+    ("published_padding_share", "published", "padding_share"),
+    ("ours_peak_mb", "ours", "peak_mb"),
+    ("ours_dynamic_peak_mb", "ours_dynamic", "peak_mb"),
+    ("ours_engine_peak_mb", "ours_engine", "peak_mb"),
+    ("published_peak_mb", "published", "peak_mb"),
+)
 
 
 def main() -> None:
@@ -50,24 +87,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write figures, settings and repeats here")
     parser.add_argument("--rounds", type=int, default=3, help="times that each contender runs")
-    parser.add_argument("--batches", type=int, default=4, help="timed batches of 16 a run")
+    parser.add_argument(
+        "--batches", type=int, default=32, help="timed batches of 16 a round; a multiple of 8"
+    )
     parser.add_argument("--sizes", choices=SIZES, default="published", help="of both encoders")
     parser.add_argument("--shards", type=Path, default=Path("runs/demo/shards"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument(
         "--torch", metavar="PYTHON", help="an interpreter with torch and transformers"
     )
+    parser.add_argument("--contenders", nargs="+", choices=(*PUBLISHED, *OURS, *TORCH))
     parser.add_argument("--contender", help=argparse.SUPPRESS)
-    parser.add_argument("--samples", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--batches_file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.batches < 1 or options.batches % (UPDATE // GROUP):
+        parser.error(f"--batches: a multiple of {UPDATE // GROUP}, the batches of an update")
     if options.contender:
         print("RESULT " + json.dumps(contend(options)))
         return
-    runs = {}
-    contenders = (*CONTENDERS, *(TORCH if options.torch else ()))
-    for number in range(options.rounds):
-        for name in contenders:
-            result = child(name, options)
+    runs: dict[str, list[dict]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_batches(options, Path(folder))
+        for number, name in itertools.product(range(options.rounds), contenders(options)):
+            result = child(name, options, files)
             runs.setdefault(name, []).append(result)
             print(f"round {number + 1} {name}: {result['seq_s']:.2f} sequences/s", file=sys.stderr)
     figures = figures_of(runs)
@@ -79,97 +122,94 @@ def main() -> None:
         report.write(options.json, figures, vars(options), LIBRARIES, runs=runs)
 
 
-def child(name: str, options: argparse.Namespace) -> dict:
+def contenders(options: argparse.Namespace) -> list[str]:
+    """Those asked for, or all that this device and these interpreters can run."""
+    names = [*PUBLISHED, *OURS, *(TORCH if options.torch else ())]
+    absent = ON_CPU_ONLY if options.device == "gpu" else ON_GPU_ONLY
+    return [n for n in names if n not in absent and n in (options.contenders or names)]
+
+
+def write_batches(options: argparse.Namespace, folder: Path) -> dict[str, Path]:
+    """The batches of contenders that do not use this project's loader: one update to warm up, then
+    the timed ones."""
+    updates = step_batches.bucketed(options.shards, options.batches * GROUP // UPDATE + 1)
+    files = {"bucketed": folder / "bucketed.npz", "shuffled": folder / "shuffled.npz"}
+    step_batches.save(files["bucketed"], updates)
+    step_batches.save(files["shuffled"], step_batches.shuffled(updates))
+    return files
+
+
+def child(name: str, options: argparse.Namespace, files: dict[str, Path]) -> dict:
     """Run one contender in a process of its own, with the settings that suit every one of them."""
+    from launch.environment import best_for_cpu
+
     python = options.torch if name in TORCH else sys.executable
-    words = [python, "-W", "ignore", __file__, "--contender", name, "--sizes", options.sizes]
-    words += ["--batches", str(options.batches), "--shards", str(options.shards)]
+    order = "shuffled" if name in PUBLISHED or name.endswith("_shuffled") else "bucketed"
+    words = [python, "-W", "ignore", __file__, "--contender", name]
+    words += ["--batches_file", str(files[order]), "--device", options.device]
+    for key in ("sizes", "batches", "shards", "threads"):
+        words += [f"--{key}", str(getattr(options, key))]
     threads = str(options.threads)
-    settings = {"MKL_DEBUG_CPU_TYPE": "5", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    with tempfile.TemporaryDirectory() as folder:
-        if name in TORCH:  # that interpreter need not have what reading shards takes
-            words += ["--samples", f"{folder}/samples.npz"]
-            np.savez(f"{folder}/samples.npz", *shuffled(sample_lists(options)))
-        done = subprocess.run(
-            words, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=True
-        )
+    settings = best_for_cpu(1) | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    done = subprocess.run(
+        words, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=True
+    )
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
     return json.loads(line.removeprefix("RESULT "))
 
 
 def figures_of(runs: dict[str, list[dict]]) -> dict[str, float]:
-    """Medians over the rounds, and ratios of medians."""
-
-    def median(name: str, key: str) -> float:
-        return statistics.median(run[key] for run in runs[name])
-
-    published, ours = median("published", "seq_s"), median("ours", "seq_s")
-    frozen, dynamic = median("published_eval", "seq_s"), median("ours_dynamic", "seq_s")
-    figures = {
-        "ours_seq_s": ours,
-        "published_seq_s": published,
-        "ratio": ours / published,
-        "ours_dynamic_seq_s": dynamic,
-        "ratio_dynamic": dynamic / published,
-        "published_eval_seq_s": frozen,
-        "ratio_eval": ours / frozen,
-        "ratio_dynamic_eval": dynamic / frozen,
-        "ours_engine_seq_s": median("ours_engine", "seq_s"),
-        "ratio_teacher_engine": median("ours_engine", "seq_s") / published,
-        "teacher_engine_relation_error": median("ours_engine", "relation_error"),
-        "ours_relation_error": median("ours", "relation_error"),
-        "matmul_ceiling_gflop_s": median("ours", "ceiling_gflop_s"),
-        "matmul_ceiling_share": median("ours", "ceiling_share"),
-        "relation_share": median("ours", "relation_share"),
-        "token_relation_share": median("ours", "token_relation_share"),
-        "teacher_share": median("ours", "teacher_share"),
-        "data_wait_share": median("ours", "data_wait_share"),
-        "ours_padding_share": median("ours", "padding_share"),
-        "published_padding_share": median("published", "padding_share"),
-        "ours_peak_mb": median("ours", "peak_mb"),
-        "ours_engine_peak_mb": median("ours_engine", "peak_mb"),
-        "published_peak_mb": median("published", "peak_mb"),
-    }
-    return figures | {f"{name}_seq_s": median(name, "seq_s") for name in TORCH if name in runs}
+    """Of those that ran: medians over the rounds, their range, ratios of medians, and details."""
+    rates = {name: [repeat["seq_s"] for repeat in repeats] for name, repeats in runs.items()}
+    figures = {}
+    for name, values in rates.items():
+        figures[f"{name}_seq_s"] = statistics.median(values)
+        figures[f"{name}_seq_s_min"], figures[f"{name}_seq_s_max"] = min(values), max(values)
+    for name, (above, below) in RATIOS.items():
+        if above in rates and below in rates:
+            figures[name] = figures[f"{above}_seq_s"] / figures[f"{below}_seq_s"]
+    for name, contender, key in DETAILS:
+        if contender in runs:
+            figures[name] = statistics.median(repeat[key] for repeat in runs[contender])
+    return figures
 
 
 # ---- one contender ----
 
 
 def contend(options: argparse.Namespace) -> dict:
-    """Time one contender over its batches, after one to warm up."""
-    sizes = SIZES[options.sizes]
-    if options.contender in TORCH:
-        from benchmarks.torch_peer import contender
-
-        with np.load(options.samples) as samples:
-            run, batches = contender(options.contender, sizes, list(samples.values()))
-    elif options.contender in PUBLISHED:
-        from benchmarks.published_loop import contender
-
-        frozen = options.contender == "published_eval"
-        run, batches = contender(sizes, shuffled(sample_lists(options)), frozen)
-    else:
+    """Time one contender over its updates, after a batch to warm up."""
+    name = options.contender
+    if name in OURS:
         from benchmarks.our_step import contender
 
-        run, batches = contender(sizes, options, ENGINES[options.contender])
-    batches = iter(batches)
-    run(next(batches))
-    began, waited = time.perf_counter(), 0.0
-    for _ in range(options.batches):
+        step, updates = contender(options, *OURS[name]), step_batches.steps(options.shards)
+    else:
+        if name in TORCH:
+            from benchmarks.torch_peer import contender
+        else:
+            from benchmarks.published_loop import contender
+
+        step = contender(options, (TORCH | PUBLISHED)[name])
+        updates = iter(step_batches.load(options.batches_file))
+    step(next(updates)[:1])
+    step.wait()
+    timed, waited, began = [], 0.0, time.perf_counter()
+    for _ in range(options.batches * GROUP // UPDATE):
         asked = time.perf_counter()
-        batch = next(batches)
+        timed += (batches := next(updates))
         waited += time.perf_counter() - asked
-        run(batch)
+        step(batches)
+    step.wait()
     seconds = time.perf_counter() - began
-    cells, tokens = run.cells, run.tokens
+    ids = [getattr(batch, "input_ids", batch) for batch in timed]
     return {
         "seq_s": GROUP * options.batches / seconds,
         "data_wait_share": waited / seconds,
         "load_average": os.getloadavg()[0],
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "padding_share": 1 - tokens / cells,
-        **run.more(seconds),
+        "padding_share": 1 - sum(int((x != 0).sum()) for x in ids) / sum(x.size for x in ids),
+        **step.more(seconds),
     }
 
 

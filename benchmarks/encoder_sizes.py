@@ -1,7 +1,8 @@
 """The encoders that benchmarks/distill_step.py trains, and the sizes of a step, for all contenders.
 Imports nothing, because one contender runs in another interpreter."""
 
-VOCABULARY, HEADS, GROUP = 21128, 64, 16
+VOCABULARY, HEADS = 21128, 64
+GROUP, UPDATE = 16, 128  # sequences of a batch, and of an update of the weights
 SIZES = {
     "published": {"teacher": (24, 1024, 16), "teacher_layer": 20, "student": (6, 768, 12)},
     "small": {"teacher": (4, 256, 4), "teacher_layer": 4, "student": (3, 256, 4)},

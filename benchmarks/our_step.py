@@ -1,28 +1,34 @@
 """This project's step, for benchmarks/distill_step.py."""
 
 import time
+from pathlib import Path
 
 import paddle
 
-from benchmarks.encoder_sizes import GROUP, HEADS, encoder_fields
-from benchmarks.step_batches import grouped
+from benchmarks.encoder_sizes import GROUP, HEADS, SIZES, UPDATE, encoder_fields
 from data_pipeline.base.recipes import check
+from data_pipeline.loading.loader import Batch
 from data_pipeline.loading.order import World
-from pretrain.encoders import linear
-from pretrain.encoders import teacher_engine as engine
-from pretrain.encoders.load import build_encoder
+from pretrain.encoders import device, linear
+from pretrain.encoders.cpu import prepare_cpu
+from pretrain.encoders.load import build_encoder, load_encoder
 from pretrain.encoders.student import freeze_unreached
+from pretrain.encoders.teacher_engine import open_engine
 from pretrain.objectives.distill import Distillation
 from pretrain.objectives.relations import relation_error, relation_loss, relation_weights
 from pretrain.recipe import DistillRecipe
-from pretrain.training import flops
+from pretrain.training import flops, precision
 from pretrain.training import optimizer as optimize
 from pretrain.training.step import StepTimer, Trainer, train_step
 
+PACKAGED = Path(__file__).parents[1] / "assets" / "teacher"  # trained: its relations are real
 
-def contender(sizes: dict, options, kind: str):
-    """(a function of one step's batches, all steps); `kind` is the teacher's engine."""
-    return OurStep(sizes, options, kind), grouped(options)
+
+def contender(options, engine: str, dtype: str = "float32"):
+    """A function of the batches of one update."""
+    paddle.set_device(options.device)
+    prepare_cpu()
+    return OurStep(SIZES[options.sizes], options.shards, engine, dtype)
 
 
 def encoder(architecture: str, layers: int, hidden: int, heads: int, act: str):
@@ -32,17 +38,17 @@ def encoder(architecture: str, layers: int, hidden: int, heads: int, act: str):
 
 
 class OurStep:
-    """`train_step` of the published recipe, at batches of one relation group."""
+    """`train_step` of the published recipe, in relation groups of GROUP."""
 
-    def __init__(self, sizes: dict, options, kind: str):
+    def __init__(self, sizes: dict, shards: Path, engine: str, dtype: str):
         layers, hidden, heads = sizes["student"]
-        self.sizes, self.kind = sizes, kind
+        self.sizes, self.engine = sizes, engine
         self.recipe = check(
             DistillRecipe,
             {
                 "output_dir": "unused",
-                "data": {"shards": str(options.shards)},
-                "batch": {"global_batch_size": GROUP, "relation_group_size": GROUP},
+                "data": {"shards": str(shards)},
+                "batch": {"global_batch_size": UPDATE, "relation_group_size": GROUP},
                 "teacher": {"path": "unused", "layer": sizes["teacher_layer"]},
                 "student": {
                     "num_hidden_layers": layers,
@@ -51,14 +57,16 @@ class OurStep:
                     "layer": layers,
                 },
                 "relations": {"heads": HEADS},
+                "precision": {"dtype": dtype},
             },
             "benchmark",
         )
+        precision.configure(self.recipe.precision)
         paddle.seed(0)
-        self.teacher = encoder("RobertaModel", *sizes["teacher"], "gelu")
+        teacher = encoder("RobertaModel", *sizes["teacher"], "gelu")
         student = encoder("PPMiniLMModel", *sizes["student"], "relu")
         freeze_unreached(student, layers, with_hidden=False)
-        states = engine.open_engine(kind, self.teacher, sizes["teacher_layer"], False)
+        states = open_engine(engine, teacher, sizes["teacher_layer"], False, dtype)
         objective = Distillation(student, states, layers, self.recipe.relations, GROUP)
         objective.train()
         linear.replace_linears(objective)
@@ -67,50 +75,59 @@ class OurStep:
             self.recipe, objective, objective, adam, adam._parameter_list, World()
         )
         self.timer, self.count = StepTimer(), 0
-        self.cells = self.tokens = self.flops = 0
-        self.shapes: list[tuple[int, int]] = []
+        self.last: Batch | None = None
+        self.timed: list[Batch] = []
 
-    def __call__(self, batches) -> None:
-        """One step; the first one is not counted."""
+    def __call__(self, batches: list[Batch]) -> None:
+        """One update; the first one warms up and is not counted."""
         if self.count == 1:
-            self.timer, self.cells, self.tokens, self.flops = StepTimer(), 0, 0, 0
-            self.shapes = []
+            self.timer, self.timed = StepTimer(), []
         train_step(self.trainer, batches, self.count, 6e-4, 1.0, self.timer)
         self.count += 1
-        self.last = batches[0]
-        self.shapes.append(self.last.input_ids.shape)
-        self.cells += self.last.input_ids.size
-        self.tokens += int(self.last.attention_mask.sum())
-        self.flops += flops.distillation(
-            flops.Shape(self.sizes["teacher"][1], 4 * self.sizes["teacher"][1]),
-            self.sizes["teacher_layer"],
-            flops.Shape(self.sizes["student"][1], 4 * self.sizes["student"][1]),
-            self.sizes["student"][0],
-            self.last.input_ids.size,
-            self.last.input_ids.shape[1],
-        )
+        self.timed += batches
+
+    def wait(self) -> None:
+        """Until a GPU has computed everything."""
+        device.synchronise()
 
     def more(self, seconds: float) -> dict[str, float]:
         """What else is measured in the same process."""
-        ceiling = flops.matmul_ceiling(self.sizes["teacher"][1])
+        with precision.autocast(self.recipe.precision):
+            ceiling = flops.matmul_ceiling(self.sizes["teacher"][1])
         samples, tokens = self.relation_seconds(beta=1.0), self.relation_seconds(beta=0.0)
-        found = {
+        measured = {
             "ceiling_gflop_s": ceiling / 1e9,
-            "ceiling_share": self.flops / seconds / ceiling,
+            "ceiling_share": self.operations() / seconds / ceiling,
             "relation_share": samples / seconds,
             # Of a step that learns the relation between tokens instead.
             "token_relation_share": tokens / (seconds - samples + tokens),
             **{f"{k}_share": v / seconds for k, v in self.timer.seconds.items()},
         }
-        if self.kind != "dynamic":
-            found["relation_error"] = self.engine_error()
-        return found
+        if self.engine != "dynamic":
+            measured["relation_error"] = self.engine_error()
+        return measured
+
+    def operations(self) -> int:
+        """Floating-point operations of the timed batches."""
+        (_, teacher, _), (layers, student, _) = self.sizes["teacher"], self.sizes["student"]
+        return sum(
+            flops.distillation(
+                flops.Shape(teacher, 4 * teacher),
+                self.sizes["teacher_layer"],
+                flops.Shape(student, 4 * student),
+                layers,
+                batch.input_ids.size,
+                batch.input_ids.shape[1],
+            )
+            for batch in self.timed
+        )
 
     def relation_seconds(self, beta: float) -> float:
         """Relation losses and their gradients over tensors of the timed batches' shapes, forward
         and backward: what they hold does not matter to the time."""
         times = []
-        for shape in [self.shapes[0], *self.shapes]:  # the first one to warm up
+        shapes = [batch.input_ids.shape for batch in self.timed]
+        for shape in [shapes[0], *shapes]:  # the first one to warm up
             student, teacher = (
                 [paddle.randn([*shape, self.sizes[who][1]]) for _ in "qkv"]
                 for who in ("student", "teacher")
@@ -118,19 +135,27 @@ class OurStep:
             for x in student:
                 x.stop_gradient = False
             mask = paddle.ones(shape, "int64")
+            device.synchronise()
             began = time.perf_counter()
             losses = [
                 relation_loss(s, t, mask, HEADS, GROUP, relation_weights(0.0, beta))
                 for s, t in zip(student, teacher, strict=True)
             ]
             sum(losses).backward()
+            device.synchronise()
             times.append(time.perf_counter() - began)
         return sum(times[1:])
 
     def engine_error(self) -> float:
-        """KL of the engine's relations from the exact ones, on the last batch."""
-        layer = self.sizes["teacher_layer"]
-        ids, mask = map(paddle.to_tensor, (self.last.input_ids, self.last.attention_mask))
-        exact = engine.open_engine("dynamic", self.teacher, layer, False)(ids, mask)
-        found = self.trainer.objective.teacher(ids, mask)
-        return relation_error(exact, found, mask, HEADS, GROUP, relation_weights(0.0, 1.0))
+        """KL of the engine's relations from the exact ones, of the packaged teacher's last layer
+        but one on the longest of the timed batches; its vocabulary must be that of the shards."""
+        batch = max(self.timed, key=lambda batch: batch.input_ids.size)
+        ids, mask = map(paddle.to_tensor, (batch.input_ids, batch.attention_mask))
+        teacher = load_encoder(PACKAGED)
+        layer = teacher.config.num_hidden_layers - 1
+        exact, approximate = (
+            open_engine(engine, teacher, layer, False)(ids, mask)
+            for engine in ("dynamic", self.engine)
+        )
+        heads = teacher.config.num_attention_heads
+        return relation_error(exact, approximate, mask, heads, GROUP, relation_weights(0.0, 1.0))

@@ -11,12 +11,16 @@ from paddlenlp.transformers import (
 from paddlenlp.transformers.distill_utils import calc_multi_relation_loss, to_distill
 from paddlenlp.transformers.ppminilm.configuration import PPMiniLMConfig
 
-from benchmarks.encoder_sizes import HEADS, encoder_fields
+from benchmarks.encoder_sizes import HEADS, SIZES, encoder_fields
+from pretrain.encoders import device
+from pretrain.encoders.cpu import prepare_cpu
 
 
-def contender(sizes: dict, batches: list[np.ndarray], frozen: bool):
-    """(a function of one batch, all batches)."""
-    return PublishedStep(sizes, frozen), batches
+def contender(options, frozen: bool):
+    """A function of the batches of one update."""
+    paddle.set_device(options.device)
+    prepare_cpu()  # settings of Paddle that any user can make
+    return PublishedStep(SIZES[options.sizes], frozen)
 
 
 class PublishedStep:
@@ -45,12 +49,16 @@ class PublishedStep:
             apply_decay_param_fun=lambda name: name in decayed,
             grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0),
         )
-        self.cells = self.tokens = self.count = 0
 
-    def __call__(self, ids: np.ndarray) -> None:
-        """One step; the first one is not counted."""
-        if self.count == 1:
-            self.cells = self.tokens = 0
+    def __call__(self, batches: list[np.ndarray]) -> None:
+        """Gradients of all batches, one update."""
+        for ids in batches:
+            (self.loss(ids) / len(batches)).backward()
+        self.optimizer.step()
+        self.optimizer.clear_grad()
+
+    def loss(self, ids: np.ndarray) -> paddle.Tensor:
+        """Of one batch."""
         input_ids = paddle.to_tensor(ids)
         mask = ((input_ids == 0).astype("float32") * -1e9).unsqueeze([1, 2])
         with paddle.no_grad():
@@ -64,13 +72,11 @@ class PublishedStep:
             )
             for x in "qkv"
         ]
-        loss = sum(losses) / (HEADS * ids.size)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.clear_grad()
-        self.count += 1
-        self.cells += ids.size
-        self.tokens += int((ids != 0).sum())
+        return sum(losses) / (HEADS * ids.size)
+
+    def wait(self) -> None:
+        """Until a GPU has computed everything."""
+        device.synchronise()
 
     def more(self, seconds: float) -> dict[str, float]:
         """Nothing else is measured."""

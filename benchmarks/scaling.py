@@ -79,14 +79,15 @@ def main() -> None:
 
 def start(ranks: int, options: argparse.Namespace) -> dict:
     """Time some ranks; what rank 0 wrote."""
+    from launch.environment import best_for_cpu
+
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         words = [sys.executable, "-W", "ignore", "-m", "paddle.distributed.launch"]
         words += ["--nproc_per_node", str(ranks), "--log_dir", folder, __file__]
         words += ["--result", str(result), "--steps", str(options.steps)]
         words += ["--shards", str(options.shards)]
-        threads = str(max(1, os.cpu_count() // ranks))
-        settings = {"MKL_DEBUG_CPU_TYPE": "5", "OMP_NUM_THREADS": threads}
+        settings = best_for_cpu(ranks)
         done = subprocess.run(words, env=os.environ | settings, capture_output=True, check=False)
         if done.returncode:
             sys.exit((Path(folder) / "workerlog.0").read_text()[-3000:])
@@ -133,6 +134,7 @@ def prepared(world, shards: Path):
     from data_pipeline.loading.order import OrderSettings
     from pretrain.encoders import linear
     from pretrain.encoders import teacher_engine as engine
+    from pretrain.encoders.cpu import prepare_cpu
     from pretrain.encoders.student import freeze_unreached
     from pretrain.objectives.distill import Distillation
     from pretrain.recipe import DistillRecipe
@@ -157,6 +159,7 @@ def prepared(world, shards: Path):
     freeze_unreached(student, STUDENT[0], with_hidden=False)
     states = engine.open_engine("dynamic", teacher, TEACHER_LAYER, False)
     objective = Distillation(student, states, STUDENT[0], recipe.relations, GROUP)
+    prepare_cpu()
     linear.replace_linears(objective)
     adam = optimize.build_optimizer(objective, recipe.optimizer)
     model, optimizer = parallel.wrap(objective, adam, world)

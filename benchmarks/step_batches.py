@@ -1,41 +1,62 @@
-"""The batches of benchmarks/distill_step.py: this project's own, and the same samples shuffled."""
+"""The batches of benchmarks/distill_step.py: those of this project's loader, and the same samples
+shuffled. Loading them takes this project, holding them numpy alone."""
 
-import argparse
 import itertools
+from pathlib import Path
 
 import numpy as np
 
-from benchmarks.encoder_sizes import GROUP
+from benchmarks.encoder_sizes import GROUP, UPDATE
+
+Updates = list[list[np.ndarray]]  # of updates, of batches: input_ids [GROUP, L]
 
 
-def grouped(options: argparse.Namespace):
-    """Steps of this project's loader, without end; each is one batch of one relation group."""
+def steps(shards: Path):
+    """Steps of this project's loader, without end; each has the batches of one update."""
     from data_pipeline.loading.loader import Loader
     from data_pipeline.loading.order import OrderSettings
 
-    settings = OrderSettings(relation_group_size=GROUP, global_batch_size=GROUP)
-    return iter(Loader(options.shards, settings, workers=1))
+    settings = OrderSettings(relation_group_size=GROUP, global_batch_size=UPDATE)
+    return iter(Loader(shards, settings, workers=1))
 
 
-def sample_lists(options: argparse.Namespace) -> list[list[list[int]]]:
-    """The samples of a batch to warm up with and of the timed ones, as plain lists."""
-    lists = []
-    for (batch,) in itertools.islice(grouped(options), options.batches + 1):
-        lengths = batch.attention_mask.sum(axis=1)
-        lists.append([row[:n].tolist() for row, n in zip(batch.input_ids, lengths, strict=True)])
-    return lists
+def bucketed(shards: Path, updates: int) -> Updates:
+    """The first updates of `steps`: each batch has samples of similar length."""
+    return [
+        [batch.input_ids for batch in batches]
+        for batches in itertools.islice(steps(shards), updates)
+    ]
 
 
-def shuffled(lists: list[list[list[int]]]) -> list[np.ndarray]:
-    """The timed samples in random order, padded to each batch's longest, as a loader without
-    buckets gives them: input_ids [16, L]."""
-    timed = [sample for batch in lists[1:] for sample in batch]
-    order = np.random.default_rng(0).permutation(len(timed))
-    batches = [lists[0], *([timed[i] for i in part] for part in order.reshape(-1, GROUP))]
-    padded = []
-    for batch in batches:
-        ids = np.zeros((len(batch), max(map(len, batch))), np.int64)
-        for row, sample in zip(ids, batch, strict=True):
-            row[: len(sample)] = sample
-        padded.append(ids)
-    return padded
+def shuffled(updates: Updates) -> Updates:
+    """The same samples in random order, each batch padded to its longest, as a loader without
+    buckets gives them."""
+    samples = [row[row != 0] for batches in updates for ids in batches for row in ids]
+    order = iter(np.random.default_rng(0).permutation(len(samples)))
+    return [
+        [padded([samples[i] for i in itertools.islice(order, len(ids))]) for ids in batches]
+        for batches in updates
+    ]
+
+
+def padded(samples: list[np.ndarray]) -> np.ndarray:
+    """int64 [samples, longest], 0 after each one's end."""
+    ids = np.zeros((len(samples), max(map(len, samples))), np.int64)
+    for row, sample in zip(ids, samples, strict=True):
+        row[: len(sample)] = sample
+    return ids
+
+
+def save(path: Path, updates: Updates) -> None:
+    """Write them for a process without this project."""
+    named = {f"{i}.{j}": ids for i, part in enumerate(updates) for j, ids in enumerate(part)}
+    np.savez(path, **named)
+
+
+def load(path: Path) -> Updates:
+    """What `save` has written."""
+    updates: dict[str, list[np.ndarray]] = {}
+    with np.load(path) as arrays:
+        for name, ids in arrays.items():
+            updates.setdefault(name.split(".")[0], []).append(ids)
+    return list(updates.values())

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from transformers import BertConfig, BertModel
 
-from benchmarks.encoder_sizes import HEADS, encoder_fields
+from benchmarks.encoder_sizes import HEADS, SIZES, encoder_fields
 
 
-def contender(name: str, sizes: dict, batches: list[np.ndarray]):
-    """(a function of one batch, all batches)."""
-    return TorchStep(sizes, bfloat16=name == "torch_bf16"), batches
+def contender(options, bfloat16: bool):
+    """A function of the batches of one update."""
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    return TorchStep(SIZES[options.sizes], options.device, bfloat16)
 
 
 def encoder(layers: int, hidden: int, heads: int, act: str, layers_run: int) -> BertModel:
@@ -28,46 +30,54 @@ def encoder(layers: int, hidden: int, heads: int, act: str, layers_run: int) -> 
 class TorchStep:
     """Its step, with the teacher cut after the layer that is learned."""
 
-    def __init__(self, sizes: dict, bfloat16: bool):
+    def __init__(self, sizes: dict, device: str, bfloat16: bool):
         torch.manual_seed(0)
+        self.device = torch.device("cuda" if device == "gpu" else "cpu")
         self.bfloat16 = bfloat16
         self.teacher = encoder(*sizes["teacher"], "gelu", sizes["teacher_layer"]).eval()
         self.student = encoder(*sizes["student"], "relu", sizes["student"][0]).train()
         self.states = {}
         for who, model in (("teacher", self.teacher), ("student", self.student)):
+            model.to(self.device)
             attention = model.encoder.layer[-1].attention.self
             for part in ("query", "key", "value"):
                 getattr(attention, part).register_forward_hook(
                     lambda _, __, out, name=(who, part): self.states.__setitem__(name, out)
                 )
-        weights = [p for p in self.student.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(weights, lr=6e-4, weight_decay=0.01)
-        self.cells = self.tokens = self.count = 0
+        self.optimizer = torch.optim.AdamW(
+            self.student.parameters(), lr=6e-4, weight_decay=0.01, fused=True
+        )
 
-    def __call__(self, ids: np.ndarray) -> None:
-        """One step; the first one is not counted."""
-        if self.count == 1:
-            self.cells = self.tokens = 0
-        input_ids = torch.from_numpy(ids)
+    def __call__(self, batches: list[np.ndarray]) -> None:
+        """Gradients of all batches, one update."""
+        for ids in batches:
+            (self.loss(ids) / len(batches)).backward()
+        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def loss(self, ids: np.ndarray) -> torch.Tensor:
+        """Of one batch."""
+        input_ids = torch.from_numpy(ids).to(self.device, non_blocking=True)
         mask = (input_ids != 0).long()
         autocast = (
-            torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()
+            torch.autocast(self.device.type, torch.bfloat16)
+            if self.bfloat16
+            else contextlib.nullcontext()
         )
         with autocast:
             with torch.no_grad():
                 self.teacher(input_ids, attention_mask=mask)
             self.student(input_ids, attention_mask=mask)
-        loss = sum(
+        return sum(
             sample_loss(self.states["student", part], self.states["teacher", part], mask)
             for part in ("query", "key", "value")
         )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.count += 1
-        self.cells += ids.size
-        self.tokens += int(mask.sum())
+
+    def wait(self) -> None:
+        """Until a GPU has computed everything."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
 
     def more(self, seconds: float) -> dict[str, float]:
         """Nothing else is measured."""

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 
@@ -54,45 +55,59 @@ def test_a_step_is_the_teacher_once_and_the_student_three_times():
     assert flops.distillation(teacher, 4, student, 2, 10, 5) == expected
 
 
-def test_the_published_loop_gets_the_same_samples_in_another_order():
+def test_shuffled_batches_have_the_same_samples_in_another_order(tmp_path):
     random = np.random.default_rng(1)
-    lists = [
-        [random.integers(1, 99, random.integers(2, 20)).tolist() for _ in range(step.GROUP)]
-        for _ in range(4)
+    updates = [
+        [
+            step_batches.padded(
+                [random.integers(1, 99, random.integers(2, 20)) for _ in range(step.GROUP)]
+            )
+            for _ in range(2)
+        ]
+        for _ in range(3)
     ]
-    first, *others = step_batches.shuffled(lists)
-    assert [row[row > 0].tolist() for row in first] == lists[0]
-    actual = [row[row > 0].tolist() for batch in others for row in batch]
-    wanted = [sample for batch in lists[1:] for sample in batch]
-    assert actual != wanted
-    assert sorted(actual) == sorted(wanted)
-    for batch in others:
-        assert batch.shape == (step.GROUP, (batch > 0).sum(axis=1).max())
+    step_batches.save(tmp_path / "batches.npz", step_batches.shuffled(updates))
+    actual = step_batches.load(tmp_path / "batches.npz")
+    assert [[len(ids) for ids in batches] for batches in actual] == [[step.GROUP] * 2] * 3
+    rows, wanted = (
+        [row[row > 0].tolist() for batches in part for ids in batches for row in ids]
+        for part in (actual, updates)
+    )
+    assert rows != wanted
+    assert sorted(rows) == sorted(wanted)
+    for ids in itertools.chain(*actual):
+        assert ids.shape[1] == (ids > 0).sum(axis=1).max()
 
 
-def test_figures_are_medians_and_ratios_of_medians():
-    def runs(*seconds):
-        return [Repeat(seq_s=x) for x in seconds]
-
-    class Repeat(dict):
-        """Whatever is asked for is 0.5."""
-
-        def __missing__(self, key):
-            return 0.5
+def test_figures_are_medians_ranges_and_ratios_of_those_that_ran():
+    def repeats(*rates):
+        return [dict.fromkeys({key for *_, key in step.DETAILS}, 0.5) | {"seq_s": r} for r in rates]
 
     actual = step.figures_of(
-        {"published": runs(1, 2, 9), "published_eval": runs(4), "torch_bf16": runs(5, 5, 5)}
-        | {name: runs(4, 5, 5) for name in step.CONTENDERS if name.startswith("ours")}
-        | {"ours_engine": runs(3, 6, 6)}
+        {
+            "published": repeats(1, 2, 9),
+            "ours": repeats(4, 5, 5),
+            "ours_engine": repeats(3, 6, 6),
+            "torch_bf16": repeats(5, 5, 5),
+        }
     )
     assert (actual["published_seq_s"], actual["ours_seq_s"], actual["ratio"]) == (2, 5, 2.5)
-    assert (actual["ratio_teacher_engine"], actual["ratio_eval"]) == (3, 1.25)
-    assert actual["torch_bf16_seq_s"] == 5
-    assert "torch_fp32_seq_s" not in actual
-    assert {
-        "teacher_engine_relation_error", "matmul_ceiling_share", "relation_share",
-        "data_wait_share", "ours_peak_mb", "published_peak_mb",
-    } <= actual.keys()  # fmt: skip
+    assert (actual["published_seq_s_min"], actual["published_seq_s_max"]) == (1, 9)
+    assert (actual["ratio_teacher_engine"], actual["ours_engine_over_torch_bf16"]) == (3, 1.2)
+    assert actual["teacher_engine_relation_error"] == 0.5
+    assert not {"ratio_eval", "torch_fp32_seq_s", "matmul_ceiling_share"} & actual.keys()
+
+
+def test_contenders_that_a_device_cannot_run_are_left_out():
+    def names(**changes):
+        options = {"torch": None, "device": "cpu", "contenders": None} | changes
+        return step.contenders(argparse.Namespace(**options))
+
+    assert names() == ["published", "published_eval", "ours", "ours_dynamic", "ours_engine"]
+    assert names(device="gpu", torch="python")[:4] == [
+        "published", "published_eval", "ours_dynamic", "ours_bfloat16",
+    ]  # fmt: skip
+    assert names(torch="python", contenders=["torch_bf16", "ours"]) == ["ours", "torch_bf16"]
 
 
 @pytest.fixture
