@@ -71,7 +71,7 @@ class Understood(Exception):
 
 
 class Refused(Exception):
-    """A parser has found an error."""
+    """What a parser says of a line that it does not understand."""
 
 
 @pytest.fixture
@@ -107,12 +107,12 @@ def parse(monkeypatch):
 
 def fields(model: type[BaseModel]) -> dict[str, type[BaseModel] | None]:
     """Each field of a recipe, and the section that it holds."""
-    found = {}
+    result: dict[str, type[BaseModel] | None] = {}
     for name, field in model.model_fields.items():
         options = [field.annotation, *getattr(field.annotation, "__args__", ())]
         sections = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
-        found[name] = sections[0] if sections else None
-    return found
+        result[name] = sections[0] if sections else None
+    return result
 
 
 def has_field(model: type[BaseModel] | None, key: str) -> bool:

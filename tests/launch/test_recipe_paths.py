@@ -51,8 +51,8 @@ def commands(stage_list: StageList) -> list[list[str]]:
 
 
 def recipe_of(words: list[str]) -> Path | None:
-    found = [ROOT / word for word in words if word.endswith(".yaml")]
-    return found[0] if found else None
+    paths = [ROOT / word for word in words if word.endswith(".yaml")]
+    return paths[0] if paths else None
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
