@@ -11,6 +11,7 @@ from finetune.settings import FitSettings
 from finetune.training import ranks
 from finetune.training.batches import Encoded, shuffled
 from pretrain.encoders.cpu import prepare_cpu
+from pretrain.encoders.linear import replaced_linears
 
 
 @dataclass
@@ -58,7 +59,10 @@ def fit(
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     model.train()
-    with Progress(label, total, "step", quiet=world.rank > 0) as progress:
+    with (
+        replaced_linears(model),
+        Progress(label, total, "step", quiet=world.rank > 0) as progress,
+    ):
         for step, rows in enumerate(_batches(data, settings, total), 1):
             losses.append(backward(_tensors(data.take(world.mine(rows)))))
             world.average(model.parameters(), world.share(rows))

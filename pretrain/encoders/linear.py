@@ -4,6 +4,9 @@ Paddle sums a bias's gradient over the rows with one thread, which takes an eigh
 forward and backward. As a product with a row of ones it takes almost no time.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import paddle
 import paddle.nn.functional as F
 from paddle import Tensor, nn
@@ -48,14 +51,31 @@ class Affine(paddle.autograd.PyLayer):
         )
 
 
-def replace_linears(model: nn.Layer) -> None:
+def replace_linears(model: nn.Layer) -> list[tuple[nn.Layer, str, nn.Linear]]:
     """On a CPU, put a `Linear` in the place of each `nn.Linear` of `model` that is trained.
 
-    Parameters, their names and the state dict do not change.
+    Parameters, their names and the state dict do not change. Returns (parent, name, the original)
+    of each.
     """
     if device.on_gpu():
-        return
-    for parent in model.sublayers(include_self=True):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear and not child.weight.stop_gradient:
-                setattr(parent, name, Linear(child))
+        return []
+    replaced = [
+        (parent, name, child)
+        for parent in model.sublayers(include_self=True)
+        for name, child in parent.named_children()
+        if type(child) is nn.Linear and not child.weight.stop_gradient
+    ]
+    for parent, name, child in replaced:
+        setattr(parent, name, Linear(child))
+    return replaced
+
+
+@contextlib.contextmanager
+def replaced_linears(model: nn.Layer) -> Iterator[None]:
+    """`replace_linears`, and the originals back in their places at the end."""
+    replaced = replace_linears(model)
+    try:
+        yield
+    finally:
+        for parent, name, original in replaced:
+            setattr(parent, name, original)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle import nn
 
-from pretrain.encoders.linear import Linear, replace_linears
+from pretrain.encoders.linear import Linear, replace_linears, replaced_linears
 
 
 def gradients(layer, x, upstream):
@@ -73,3 +73,12 @@ def test_a_replaced_layer_learns_what_the_original_learns(block):
             np.testing.assert_allclose(
                 ours[name].grad.numpy(), parameter.grad.numpy(), rtol=1e-4, atol=1e-4
             )
+
+
+def test_the_originals_return(block):
+    originals = {name: layer for name, layer in block.named_sublayers() if type(layer) is nn.Linear}
+    with pytest.raises(KeyboardInterrupt), replaced_linears(block):
+        assert type(block.linear1) is Linear
+        raise KeyboardInterrupt
+    assert all(layer is originals[name] for name, layer in block.named_sublayers()
+               if name in originals)  # fmt: skip
