@@ -18,9 +18,9 @@ from data_pipeline.building.documents import documents_of
 from data_pipeline.building.excluded import Report
 from data_pipeline.building.plan import Plan, modification_time
 from data_pipeline.sources.inputs import find_inputs, make_parts
+from data_pipeline.text.runs import run_hashes, whole_hash
 
 GRAM = 13  # characters
-FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 class TaskTexts:
@@ -49,7 +49,7 @@ class TaskTexts:
         """int [n]: the task that each sentence overlaps; -1 for none."""
         owner = np.full(len(sentences), -1, np.int64)
         codes, sentence_of = letters(sentences)
-        hashes = grams(codes)
+        hashes = run_hashes(codes, GRAM)
         task = self._lookup(hashes)
         for place in np.flatnonzero(task >= 0).tolist():
             owner[sentence_of[place : place + GRAM]] = task[place]
@@ -75,24 +75,6 @@ def letters(sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
     return codes[keep], sentence_of[keep]
 
 
-def grams(codes: np.ndarray) -> np.ndarray:
-    """A hash of every run of 13 codes, uint64."""
-    if len(codes) < GRAM:
-        return np.zeros(0, np.uint64)
-    values = np.zeros(len(codes) - GRAM + 1, np.uint64)
-    for i in range(GRAM):
-        values = values * FACTOR + codes[i : i + len(values)]
-    return values ^ (values >> np.uint64(29))
-
-
-def whole_hash(codes: np.ndarray) -> np.ndarray:
-    """A hash of all codes together, uint64 [1], other than that of a run."""
-    value = np.array([len(codes) + 1], np.uint64)
-    for code in codes:
-        value = value * FACTOR + np.uint64(code)
-    return value
-
-
 def collect(plan: Plan) -> None:
     """Write the hashes of all task texts into the working directory."""
     path = _file(plan)
@@ -106,7 +88,7 @@ def collect(plan: Plan) -> None:
             pair = [(inputs[part.input], part)]
             for text in documents_of(plan, pair, counters, [], (source,)):
                 codes, _ = letters([text])
-                new = grams(codes) if len(codes) >= GRAM else whole_hash(codes)
+                new = run_hashes(codes, GRAM) if len(codes) >= GRAM else whole_hash(codes)
                 if len(codes):
                     hashes.append(new)
                     owners.append(np.full(len(new), number))
