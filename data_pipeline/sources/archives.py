@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from data_pipeline.sources import streams
 from data_pipeline.sources.encodings import encoding_of
-from data_pipeline.sources.parts import Format, Input, Part, ReadSettings, whole_file_part
+from data_pipeline.sources.parts import Format, Input, Part, ReadSettings
 
 
 class Archive(Format):
@@ -23,12 +23,6 @@ class Archive(Format):
 
     def __init__(self, format_for: Callable[[Path], Format | None]):
         self._format_for = format_for
-
-    def parts(
-        self, number: int, entry: Input, settings: ReadSettings, part_bytes: int
-    ) -> Iterator[Part]:
-        """The whole archive."""
-        yield whole_file_part(number, entry)
 
     def documents(
         self, entry: Input, part: Part, settings: ReadSettings, counters: Counter

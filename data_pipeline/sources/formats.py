@@ -12,7 +12,7 @@ from data_pipeline.sources.archives import Archive
 from data_pipeline.sources.delimited import Delimited
 from data_pipeline.sources.lines import JsonLines, Text
 from data_pipeline.sources.parquet import Parquet
-from data_pipeline.sources.parts import Format, Input, Part, ReadSettings, whole_file_part
+from data_pipeline.sources.parts import Format, Input, Part, ReadSettings
 
 
 class Packaged(Format):
@@ -39,16 +39,11 @@ class Packaged(Format):
 
 
 class OwnReader(Format):
-    """A reader of the user's own: a function from a path to the documents of the file."""
+    """A reader of the user's own: a function from a path to the documents of the file. Only the
+    reader can say where a file may be cut, so it is read as a whole."""
 
     def __init__(self, name: str):
         self.name = name
-
-    def parts(
-        self, number: int, entry: Input, settings: ReadSettings, part_bytes: int
-    ) -> Iterator[Part]:
-        """The whole file: only the reader can say where it may be cut."""
-        yield whole_file_part(number, entry)
 
     def documents(
         self, entry: Input, part: Part, settings: ReadSettings, counters: Counter

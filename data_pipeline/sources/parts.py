@@ -63,11 +63,12 @@ class Format(ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """File names that have this format unless the recipe names another."""
 
-    @abstractmethod
     def parts(
         self, number: int, entry: Input, settings: ReadSettings, part_bytes: int
     ) -> Iterator[Part]:
-        """Parts of about `part_bytes` that together are input `number`, in order."""
+        """Parts of about `part_bytes` that together are input `number`, in order. Unless a format
+        can do better, the whole input."""
+        yield whole_file_part(number, entry)
 
     @abstractmethod
     def documents(
