@@ -1,5 +1,6 @@
 """The table of formats: one class for each, and the class for a reader of the user's own."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -64,7 +65,7 @@ FORMATS: dict[str, Format] = {
     "parquet": Parquet(),
     "csv": Delimited(".csv", ","),
     "tsv": Delimited(".tsv", "\t"),
-    "archive": Archive(lambda path: FORMATS.get(format_of(path) or "")),
+    "archive": Archive(lambda path: FORMATS.get(format_of(str(path)) or "")),
 }
 PACKAGED = Packaged()
 SUFFIXES = {suffix: name for name, entry in FORMATS.items() for suffix in entry.suffixes}
@@ -77,9 +78,9 @@ def format_named(name: str) -> Format:
     return OwnReader(name) if ":" in name else FORMATS[name]
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: str) -> str | None:
     """Name of the format that a file name stands for, compression left aside."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in streams.COMPRESSED:
-        suffixes.pop()
-    return SUFFIXES.get(suffixes[-1]) if suffixes else None
+    stem, suffix = os.path.splitext(path.lower())  # noqa: PTH122 - asked for a million names
+    if suffix in streams.COMPRESSED:
+        _, suffix = os.path.splitext(stem)  # noqa: PTH122
+    return SUFFIXES.get(suffix)

@@ -8,10 +8,11 @@ first bytes of files; reading streams, so that memory does not grow with the inp
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.sources import packaged, streams
@@ -21,7 +22,9 @@ from data_pipeline.sources.parts import Input, Part, whole_file_part
 from data_pipeline.sources.remote import find_remote, is_remote, local_copy, remote_head
 from data_pipeline.sources.settings import Source
 
-HEADS_AT_ONCE = 32
+FILES_AT_ONCE, BATCH = 32, 64
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def find_inputs(sources: tuple[Source, ...], output_dir: Path | None = None) -> list[Input]:
@@ -30,22 +33,29 @@ def find_inputs(sources: tuple[Source, ...], output_dir: Path | None = None) -> 
     UserError for a source without files, or with a folder or file that is unreadable.
     """
     inputs: list[Input] = []
-    with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:  # waiting for a disk or a network, not for us
-        for number, source in enumerate(sources):
-            if source.packaged:
-                size = sum(len(text.encode()) for text in packaged.texts(source.packaged))
-                inputs.append(Input(number, source.packaged, "packaged", "utf-8", size, size, 0))
-            elif is_remote(source.path):
-                files = find_remote(source.path)
-                inputs += pool.map(partial(_remote_input, number, source), files)
-            else:
-                files = find_files(source.path, source.format, output_dir)
-                inputs += pool.map(partial(_input, number, source), files)
+    for number, source in enumerate(sources):
+        if source.packaged:
+            size = sum(len(text.encode()) for text in packaged.texts(source.packaged))
+            inputs.append(Input(number, source.packaged, "packaged", "utf-8", size, size, 0))
+        elif is_remote(source.path):
+            inputs += _in_threads(partial(_remote_input, number, source), find_remote(source.path))
+        else:
+            files = find_files(source.path, source.format, output_dir)
+            inputs += _in_threads(partial(_input, number, source), files)
     return inputs
 
 
-def find_files(pattern: str, format_name: str = "auto", without: Path | None = None) -> list[Path]:
-    """The files of a path, a folder or a glob, in the order of their names.
+def _in_threads(function: Callable[[T], R], items: list[T]) -> Iterator[R]:
+    """The results in order. What takes long is to wait for a disk or a network; a task of the pool
+    is a batch, so that a million files do not become a million tasks in memory."""
+    batches = (items[i : i + BATCH] for i in range(0, len(items), BATCH))
+    with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        for results in pool.map(lambda batch: [function(item) for item in batch], batches):
+            yield from results
+
+
+def find_files(pattern: str, format_name: str = "auto", without: Path | None = None) -> list[str]:
+    """The files of a path, a folder or a glob, in the order of the names of folders and files.
 
     Of a folder those whose name tells the format, or with another `format_name` all but hidden
     ones. What lies in the folder `without` is left out.
@@ -58,24 +68,29 @@ def find_files(pattern: str, format_name: str = "auto", without: Path | None = N
                 f"sources: the folder {path} holds no {', '.join(SUFFIXES)} file (or one of these "
                 f"with {', '.join(streams.COMPRESSED)}); of other names with `format` set"
             )
-        return sorted(files)
+        return sorted(files, key=_names)
     if path.is_file():
-        return [path]
-    matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207
-    files = [p for p in matches if p.is_file() and not _lies_in(p, without)]
+        return [str(path)]
+    matches = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute one
+    outside = _outside(without)
+    files = sorted((p for p in matches if os.path.isfile(p) and outside(p)), key=_names)  # noqa: PTH113
     if not files:
         reason = "only folders match" if matches else "there is no such file or folder"
         raise UserError(f"sources: {pattern}: {reason}")
     return files
 
 
-def _walk(folder: Path, without: Path | None) -> Iterator[Path]:
+def _names(path: str) -> list[str]:
+    return path.split("/")
+
+
+def _walk(folder: Path, without: Path | None) -> Iterator[str]:
     """All files that are not hidden. UserError for a folder that cannot be listed."""
 
     def unreadable(error: OSError) -> None:
         raise UserError(f"sources: {error.filename}: cannot be listed: {error.strerror}")
 
-    visited = set()
+    visited, outside = set(), _outside(without)
     for parent, names, files in os.walk(folder, onerror=unreadable, followlinks=True):
         visited.add(Path(parent).resolve())  # a link may point to a folder above it
         names[:] = [
@@ -83,23 +98,39 @@ def _walk(folder: Path, without: Path | None) -> Iterator[Path]:
             for name in names
             if name[0] != "."
             and Path(parent, name).resolve() not in visited
-            and not _lies_in(Path(parent, name), without)
+            and outside(f"{parent}/{name}/")
         ]
-        yield from (Path(parent, name) for name in files if name[0] != ".")
+        prefix = f"{parent.rstrip('/')}/".removeprefix("./")
+        yield from (prefix + name for name in files if name[0] != ".")
 
 
-def _lies_in(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.resolve().is_relative_to(folder.resolve())
+def _outside(folder: Path | None) -> Callable[[str], bool]:
+    """Whether a file does not lie in a folder; links to folders are followed, each only once. A
+    folder is given with a slash at its end."""
+    root = folder.resolve() if folder is not None else None
+    resolved = lru_cache(maxsize=1024)(lambda parent: Path(parent).resolve())
+
+    def outside(path: str) -> bool:
+        if root is None:
+            return True
+        parent, _, name = path.rpartition("/")
+        return not (resolved(parent or "/") / name).is_relative_to(root)
+
+    return outside
 
 
 def make_parts(inputs: list[Input], sources: tuple[Source, ...], part_bytes: int) -> Iterator[Part]:
     """The parts of all inputs, in order."""
-    for number, entry in enumerate(inputs):
+
+    def parts(numbered: tuple[int, Input]) -> list[Part]:
+        number, entry = numbered
         if is_remote(entry.path):
-            yield whole_file_part(number, entry)
-        else:
-            source = sources[entry.source]
-            yield from format_named(entry.format).parts(number, entry, source, part_bytes)
+            return [whole_file_part(number, entry)]
+        source = sources[entry.source]
+        return list(format_named(entry.format).parts(number, entry, source, part_bytes))
+
+    for its_parts in _in_threads(parts, list(enumerate(inputs))):
+        yield from its_parts
 
 
 def make_pieces(parts: Iterable[Part], piece_bytes: int) -> list[list[Part]]:
@@ -121,7 +152,8 @@ def read_documents(entry: Input, part: Part, source: Source, counters: Counter) 
         yield from format_named(entry.format).documents(local, part, source, counters)
 
 
-def _input(number: int, source: Source, path: Path) -> Input:
+def _input(number: int, source: Source, name: str) -> Input:
+    path = Path(name)
     try:
         state = path.stat()
         head = streams.head(path)
@@ -131,7 +163,7 @@ def _input(number: int, source: Source, path: Path) -> Input:
     except OSError as error:
         raise UserError(f"sources: {path}: cannot be read: {error.strerror or error}") from None
     size, modified = state.st_size, state.st_mtime_ns
-    return _described(number, source, str(path), head, size, text_bytes, modified)
+    return _described(number, source, name, head, size, text_bytes, modified)
 
 
 def _remote_input(number: int, source: Source, file: tuple[str, int, int]) -> Input:
@@ -148,7 +180,7 @@ def _remote_input(number: int, source: Source, file: tuple[str, int, int]) -> In
 def _described(
     number: int, source: Source, path: str, head: bytes, size: int, text_bytes: int, modified: int
 ) -> Input:
-    name = format_of(Path(path)) if source.format == "auto" else source.format
+    name = format_of(path) if source.format == "auto" else source.format
     if name is None:
         raise UserError(
             f"sources: {path}: the name does not tell the format; set `format` to one of "

@@ -45,7 +45,7 @@ class JsonLines(Format):
         self, number: int, entry: Input, settings: ReadSettings, part_bytes: int
     ) -> Iterator[Part]:
         """Byte ranges of whole lines; the whole of an array."""
-        if _is_array(entry):
+        if entry.bytes > part_bytes and _is_array(entry):  # smaller ones are not cut anyway
             yield whole_file_part(number, entry)
         else:
             yield from line_parts(number, entry, part_bytes, False)

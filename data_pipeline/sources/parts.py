@@ -27,7 +27,7 @@ class ReadSettings(Recipe):
     as a damaged one (`run.damaged_files`): it has another encoding, format or field."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Input:
     """One file, or one packaged corpus."""
 
@@ -44,7 +44,7 @@ class Input:
     modified_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """A range of an input: `start` to `stop`, `stop` not included, counted in `unit`."""
 

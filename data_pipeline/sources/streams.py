@@ -194,6 +194,8 @@ def cuts(path: Path, size: int, piece: int, blank_line: bool) -> list[int]:
     With `blank_line`, each behind a blank line if one comes within a piece.
     """
     offsets = [0]
+    if 3 * piece // 2 >= size:  # nothing to look for in a small file
+        return [*offsets, size]
     with path.open("rb") as file:
         while offsets[-1] + 3 * piece // 2 < size:
             goal = offsets[-1] + piece

@@ -15,7 +15,13 @@ import zstandard
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.sources import packaged, streams
-from data_pipeline.sources.inputs import find_inputs, make_parts, make_pieces, read_documents
+from data_pipeline.sources.inputs import (
+    find_files,
+    find_inputs,
+    make_parts,
+    make_pieces,
+    read_documents,
+)
 from data_pipeline.sources.lines import join_lines
 from data_pipeline.sources.parts import Input, Part
 from data_pipeline.sources.settings import Source
@@ -312,3 +318,33 @@ def test_dirt_on_a_blank_line_does_not_join_documents(tmp_path, dirt):
     assert everything(Source(path=str(tmp_path / "a.txt"))) == ["第一篇。", "第二篇。"]
     (tmp_path / "b.txt").write_bytes("第一篇。\n".encode() * 9 + b"\xff\n" + "第二篇。".encode())
     assert len(everything(Source(path=str(tmp_path / "b.txt")))) == 2
+
+
+@pytest.mark.parametrize("name", ["{}.txt", "{}.jsonl", "{}.json"])
+def test_planning_opens_a_small_file_once(tmp_path, monkeypatch, name):
+    """For its encoding; a corpus may be a million small files."""
+    for number in range(100):
+        (tmp_path / name.format(number)).write_text('{"text": "一句话。"}\n', encoding="utf-8")
+    opened = Counter()
+    original = Path.open
+
+    def counting(self, *arguments, **options):
+        opened[self.name] += 1
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", counting)
+    sources = (Source(path=str(tmp_path)),)
+    parts = list(make_parts(find_inputs(sources), sources, 1 << 20))
+    assert len(parts) == len(opened) == 100 and set(opened.values()) == {1}
+
+
+def test_paths_keep_their_order_and_spelling(tmp_path, monkeypatch):
+    """Folders before their neighbours with a longer name, as Path sorts them."""
+    for name in ("a/2.txt", "a/10.txt", "a-b/1.txt", "a.txt", "b/c/d.txt"):
+        (tmp_path / "x" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x" / name).write_text("一句话。")
+    files = find_files(str(tmp_path / "x"))
+    assert files == [str(path) for path in sorted(Path(tmp_path / "x").rglob("*.txt"))]
+    assert find_files(f"{tmp_path}/x/**/*.txt") == files
+    monkeypatch.chdir(tmp_path / "x")
+    assert find_files(".")[0] == "a/10.txt" and find_files("./a") == ["a/10.txt", "a/2.txt"]
