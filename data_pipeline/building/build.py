@@ -30,13 +30,14 @@ from data_pipeline.building.plan import (
     INPUTS,
     InputPlan,
     Plan,
-    input_lines,
+    deciding,
     new_id,
     plan_inputs,
     read_inputs,
     stored_plan,
     versions,
 )
+    with_defaults,
 from data_pipeline.building.records import KINDS, partition_count
 from data_pipeline.building.steps import Task
 from data_pipeline.recipe import BuildRecipe, Run
@@ -241,16 +242,16 @@ def _begin(inputs: InputPlan) -> Plan:
     stored = stored_plan(folder)
     if stored is not None and (folder / "refused").exists():
         # The user has seen an error and may have corrected the recipe.
-        if _changes(stored["settings"], inputs.settings) or stored["versions"] != versions():
+        if _changes(stored["settings"], inputs.settings) or deciding(
+            stored["versions"]
+        ) != deciding(versions()):
             shutil.rmtree(folder)
             stored = None
         else:
             (folder / "refused").unlink()
     if stored is not None:
-        kept_versions = {"versions": stored["versions"]}
-        _check_same(
-            {**stored["settings"], **kept_versions}, inputs, folder / INPUTS, "an unfinished build"
-        )
+        settings = {**stored["settings"], "versions": deciding(stored["versions"])}
+        _check_same(settings, inputs, folder / INPUTS, "an unfinished build")
     elif folder.exists():
         shutil.rmtree(folder)  # a plan that was not written to its end
     for directory in (inputs.recipe.output_dir, *folder.glob("*/*/")):
@@ -272,13 +273,13 @@ def _changes(stored: dict[str, Any], now: dict[str, Any]) -> list[str]:
         vocab = {k: v for k, v in settings["vocab"].items() if k not in CHECKS}
         return {**settings, "vocab": vocab}
 
-    return differences(content(stored), content(now))
+    return differences(content(with_defaults(stored)), content(now))
 
 
 def _check_same(stored: dict[str, Any], inputs: InputPlan, stored_inputs: Path, what: str) -> None:
     now = inputs.settings
     if "versions" in stored:
-        now = {**now, "versions": versions()}
+        now = {**now, "versions": deciding(versions())}
     changed = _changes(stored, now)
     if not changed:
         return
@@ -294,7 +295,7 @@ def _check_same(stored: dict[str, Any], inputs: InputPlan, stored_inputs: Path, 
 
 
 def _changed_inputs(before: dict[str, list], inputs: InputPlan) -> list[str]:
-    now = {row[0]: row[1:] for row in map(json.loads, input_lines(inputs.inputs))}
+    now = {row[0]: row[1:] for row in map(json.loads, inputs.input_lines)}
     changed = differences(before, now, "inputs.")
     more = [f"and {len(changed) - SHOWN_INPUTS:,} inputs more"] if changed[SHOWN_INPUTS:] else []
     return changed[:SHOWN_INPUTS] + more

@@ -28,7 +28,7 @@ import data_pipeline
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_atomically, write_json
 from data_pipeline.base.functions import function_digest
-from data_pipeline.base.recipes import check
+from data_pipeline.base.recipes import check, examine
 from data_pipeline.building.hashing import describe_banding
 from data_pipeline.recipe import BuildRecipe
 from data_pipeline.sources.inputs import find_inputs, make_parts, make_pieces
@@ -41,6 +41,12 @@ FILE = "plan.json"
 PIECES = "pieces.json"
 INPUTS = "inputs.jsonl.zst"
 LARGE = 1.5  # pieces: what is larger and cannot be cut is unpacked
+BUILD_VERSION = 2
+"""Raise it with every change of what a recipe makes of text, and of the files in the working
+directory: an unfinished build of another version is not continued. A test with a recorded
+fingerprint fails when the first has changed."""
+CODE = "data_pipeline"  # in `versions`: a digest of the source, which tells workers apart
+COMPUTED = {"dedup": "near_banding", "vocab": "sha256"}  # in `settings`, not in a recipe
 LIBRARIES = ("jieba", "rjieba", "rensa", "tokenizers", "xxhash", "h5py", "numpy")
 
 
@@ -99,23 +105,25 @@ class InputPlan:
     parts: list[Part]
 
     @cached_property
+    def input_lines(self) -> list[str]:
+        """The inputs, one a line."""
+        return input_lines(self.inputs)
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What decides the shards: the recipe, the vocabulary in its file if it names one, the
         user's own functions, and which files with which sizes and times (as a digest)."""
         lines = self.input_lines
         digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-    @cached_property
-    def input_lines(self) -> list[str]:
-        """The inputs, one a line."""
-        return input_lines(self.inputs)
-
         size = sum(entry.bytes for entry in self.inputs)
         content = self.recipe.content()
         content["inputs"] = {"count": len(lines), "bytes": size, "sha256": digest}
         tasks = find_inputs(self.recipe.decontaminate) if self.recipe.decontaminate else []
         content["task_inputs"] = input_lines(tasks)
-        names = [*self.recipe.clean.rules, *(entry.format for entry in self.inputs)]
-        content["functions"] = {name: function_digest(name) for name in names if ":" in name}
+        names = {*self.recipe.clean.rules, *(entry.format for entry in self.inputs)}
+        content["functions"] = {
+            name: function_digest(name) for name in sorted(names) if ":" in name
+        }
         if self.recipe.dedup.near:
             dedup = self.recipe.dedup
             banding = describe_banding(dedup.near_threshold, dedup.near_permutations)
@@ -182,8 +190,16 @@ def _chunk_parts(part: Part, chunks: dict[int, list[int]]) -> list[Part]:
     return [Part(part.input, "chunk", i, i + 1, size) for i, size in enumerate(sizes)]
 
 
+def _values_of(one: Input | Part) -> list[Any]:
+    """Its fields in their order. A million files have a million of each: names would only repeat,
+    and dataclasses.astuple copies every value."""
+    return [getattr(one, name) for name in one.__slots__]
+
+
 def _absolute(entry: Input) -> Input:
     """A worker may run in any directory."""
+    if entry.path.startswith("/"):
+        return entry
     if entry.format == "packaged" or is_remote(entry.path):
         return entry
     return dataclasses.replace(entry, path=str(Path(entry.path).absolute()))
@@ -192,16 +208,8 @@ def _absolute(entry: Input) -> Input:
 def plan_inputs(recipe: BuildRecipe) -> InputPlan:
     """Find the inputs and cut them into parts."""
     inputs = find_inputs(recipe.sources, recipe.output_dir)
-def _values_of(one: Input | Part) -> list[Any]:
-    """Its fields in their order. A million files have a million of each: names would only repeat,
-    and dataclasses.astuple copies every value."""
-    return [getattr(one, name) for name in one.__slots__]
-
-
     parts = make_parts(inputs, recipe.sources, int(recipe.piece_mb * 1e6))
     return InputPlan(recipe, inputs, list(parts))
-    if entry.path.startswith("/"):
-        return entry
 
 
 def new_id() -> str:
@@ -233,11 +241,35 @@ def read_inputs(path: Path) -> dict[str, list]:
     return {row[0]: row[1:] for row in rows}
 
 
+def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings with the fields that recipes have got since: a new field's default is what
+    was done before."""
+    recipe = {name: settings[name] for name in BuildRecipe.model_fields if name in settings}
+    computed = {}
+    for section, name in COMPUTED.items():
+        values = dict(recipe.get(section, {}))
+        computed[section] = {name: values.pop(name)} if name in values else {}
+        recipe[section] = values
+    filled, problems = examine(BuildRecipe, {**recipe, "output_dir": "."})
+    if filled is None or problems:  # a field that no longer exists
+        return settings
+    content = json.loads(json.dumps(filled.content()))
+    sections = {section: {**content[section], **more} for section, more in computed.items()}
+    return {**settings, **content, **sections}
+
+
+def deciding(of_process: dict[str, str]) -> dict[str, str]:
+    """Those of `versions` that decide whether a build can be continued: not the source itself, of
+    which any comment is a part, but BUILD_VERSION."""
+    return {name: version for name, version in of_process.items() if name != CODE}
+
+
 def versions() -> dict[str, str]:
     """Of Python, the libraries and the code that may decide what is in the shards."""
     return {
         "python": platform.python_version(),
-        "data_pipeline": code_digest(),
+        "build": str(BUILD_VERSION),
+        CODE: code_digest(),
         **{name: importlib.metadata.version(name) for name in LIBRARIES},
     }
 

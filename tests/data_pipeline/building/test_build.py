@@ -168,6 +168,22 @@ def test_a_library_that_changed_in_the_middle_is_refused(corpus, recipe, monkeyp
         build(made, quiet=True)
 
 
+def test_an_edited_source_file_does_not_stop_a_build_but_another_build_version_does(
+    corpus, recipe, monkeypatch
+):
+    made = recipe(sources=[{"path": str(corpus)}])
+    monkeypatch.setattr("data_pipeline.building.vocabulary.make", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(made, quiet=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(plan, "BUILD_VERSION", plan.BUILD_VERSION + 1)
+    with pytest.raises(UserError, match=rf"versions\.build: was '{plan.BUILD_VERSION - 1}'"):
+        build(made, quiet=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(plan, "code_digest", lambda: "a comment was added")
+    assert build(made, quiet=True).versions["data_pipeline"] == "a comment was added"
+
+
 def _interrupt(*_):
     raise KeyboardInterrupt
 
