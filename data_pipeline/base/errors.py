@@ -14,6 +14,7 @@ EXTRAS = {  # optional modules, and the extras of pyproject.toml of which each b
     "prometheus_client": ("serve",),
     "optuna": ("search",),
     "distributed": ("cluster",),
+    "lingua": ("language",),
 }
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports
 

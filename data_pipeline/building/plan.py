@@ -34,7 +34,7 @@ from data_pipeline.recipe import BuildRecipe
 from data_pipeline.sources.inputs import find_inputs, make_parts, make_pieces
 from data_pipeline.sources.parts import Input, Part
 from data_pipeline.sources.remote import is_remote
-from data_pipeline.text import vocab
+from data_pipeline.text import language, vocab
 
 FOLDER = ".build"
 FILE = "plan.json"
@@ -124,6 +124,8 @@ class InputPlan:
         content["functions"] = {
             name: function_digest(name) for name in sorted(names) if ":" in name
         }
+        if self.recipe.clean.quality.min_chinese_confidence is not None:
+            content["functions"][language.PACKAGE] = language.version()
         if self.recipe.dedup.near:
             dedup = self.recipe.dedup
             banding = describe_banding(dedup.near_threshold, dedup.near_permutations)

@@ -9,6 +9,7 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.functions import load_function
 from data_pipeline.text.characters import count_han
+from data_pipeline.text.language import chinese_confidence
 from data_pipeline.text.quality import SHARES
 from data_pipeline.text.rules import (
     DOCUMENT_RULES,
@@ -85,6 +86,9 @@ def document_rejection(sentences: list[str], settings: Clean) -> str | None:
     words = settings.quality.bad_words
     if words is not None and _pattern_of(words).search("\n".join(sentences)):
         return "bad_words"
+    confidence = settings.quality.min_chinese_confidence
+    if confidence is not None and chinese_confidence("\n".join(sentences)) < confidence:
+        return "other_language"
     return None
 
 

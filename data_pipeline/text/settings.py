@@ -12,14 +12,17 @@ from data_pipeline.text.rules import DOCUMENT_RULES
 from data_pipeline.text.words import SEGMENTERS
 
 
-class _BadWords(Recipe):
+class _OtherLimits(Recipe):
     bad_words: Path | None = None
     """A file with a word a line; documents that hold one are left out."""
+    min_chinese_confidence: float | None = Field(None, ge=0, le=1)
+    """Documents that lingua takes for Chinese with less confidence are left out, such as Japanese
+    ones with many Han characters; 0.5 is a fair limit. Needs the pip extra `language`."""
 
 
 Quality = create_model(
     "Quality",
-    __base__=_BadWords,
+    __base__=_OtherLimits,
     __doc__="Documents of low quality are left out. null is off; see text/quality.py.",
     **{
         f"max_{name}": (
