@@ -39,7 +39,8 @@ def start_dask(settings: Run, workers: int) -> Iterator[Execute]:
                     dashboard_address=None,
                     silence_logs="CRITICAL",
                 )
-            scheduler = stack.enter_context(cluster)
+                # Before Ctrl-C gets through again: nobody else would end its processes.
+                scheduler = stack.enter_context(cluster)
         argument = "scheduler_file" if Path(str(scheduler)).is_file() else "address"
         try:
             client = stack.enter_context(Client(**{argument: scheduler}))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import Any
 
 from data_pipeline.building.errors import CONTINUE, CanContinue
@@ -27,6 +28,9 @@ def in_this_process(function: Function, tasks: list[Any]) -> Iterator[tuple[int,
 def without_interrupts() -> Iterator[None]:
     """Hold Ctrl-C back. Threads and processes that start meanwhile never receive it: a worker
     leaves it to the build, which lets the running tasks be finished and saved."""
+    # It is started with the first process otherwise, and then lets SIGINT through again
+    # (https://github.com/python/cpython/blob/3.11/Lib/multiprocessing/resource_tracker.py).
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

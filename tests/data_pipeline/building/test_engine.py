@@ -76,9 +76,10 @@ def _killing(original, pid, killed, *arguments):
 
 
 @pytest.mark.ranks
-def test_dask_starts_a_cluster_of_its_own(corpus, recipe):
+def test_dask_starts_a_cluster_of_its_own(corpus, recipe, capfd):
     made = recipe(sources=[{"path": str(corpus)}], run={"engine": "dask", "workers": 2})
     assert build(made, quiet=True).samples > 1000
+    assert capfd.readouterr() == ("", "")  # scheduler and workers say nothing of their own
 
 
 def test_an_absent_scheduler_is_named(corpus, recipe):

@@ -1,5 +1,6 @@
 """kill -9 at many moments: the same command goes on, and the shards are as if nothing happened."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -122,18 +123,50 @@ def children_of(process):
         return []
 
 
+def spawned(processes):
+    """Those of Python's multiprocessing that are workers."""
+    return [one for one in processes if "spawn_main" in " ".join(one.cmdline())]
+
+
 @pytest.mark.ranks
 def test_ctrl_c_while_workers_start(corpus, recipe, recipe_file):
     """They import for a while and do not listen yet; no trace may come from them."""
     made = recipe(sources=[{"path": str(corpus)}] * 8, run={"workers": 2}, piece_mb=0.1)
     process = start(recipe_file(made))
-    when(lambda: any("spawn_main" in " ".join(c.cmdline()) for c in children_of(process)), process)
+    when(lambda: spawned(children_of(process)), process)
     for one in (*children_of(process), process):
         one.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.splitlines()[-1:] == ["interrupted; run the same command again to continue"]
     assert "Traceback" not in errors
+
+
+@pytest.mark.ranks
+@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize("moment", ["workers import", "tasks run"])
+def test_ctrl_c_with_dask(corpus, recipe, recipe_file, moment, presses):
+    """One sentence, no trace of any process, and none of them left."""
+    run = {"workers": 2, "engine": "dask"}
+    made = recipe(sources=[{"path": str(corpus)}] * 8, run=run, piece_mb=0.1)
+    process = start(recipe_file(made))
+    if moment == "tasks run":
+        when(lambda: len(finished(made.output_dir, "read")) >= 2, process)
+    else:
+        when(lambda: len(spawned(children_of(process))) == 2, process)
+    started = children_of(process)
+    for _ in range(presses):
+        for one in (*started, process):  # as a terminal does
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                one.send_signal(signal.SIGINT)
+        time.sleep(0.3)  # two presses, not one
+    started += children_of(process)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    lines = [line for line in errors.splitlines() if not line.startswith("reading: ")]
+    assert lines == ["interrupted; run the same command again to continue"]
+    psutil.wait_procs(started, timeout=20)
+    assert not any(one.is_running() for one in started), "workers outlive the build"
 
 
 @pytest.mark.ranks
