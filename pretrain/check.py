@@ -12,7 +12,7 @@ from typing import TypeVar
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading import order
-from data_pipeline.loading.holdout import trained_samples
+from data_pipeline.loading.holdout import split
 from data_pipeline.shards.format import Manifest
 from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import weights
@@ -147,9 +147,16 @@ def shard_problems(directory: Path, manifest: Manifest) -> Iterator[Problem]:
 def data_problems(recipe: TrainingRecipe, manifest: Manifest) -> Iterator[Problem]:
     """Enough samples, and enough positions for the longest."""
     group_size, holdout = recipe.batch.relation_group_size, recipe.data.holdout_samples
-    samples = trained_samples(manifest.samples, holdout, group_size)
+    try:
+        held = split(recipe.data.shards, manifest, holdout, group_size)
+        if held.directory != recipe.data.shards:
+            yield from shard_problems(held.directory, Manifest.read(held.directory))
+    except UserError as error:
+        yield str(error), ("data.shards",)
+        return
+    samples = held.trained_samples
     if samples < recipe.batch.global_batch_size:
-        without = f" without the holdout of {holdout}" if holdout else ""
+        without = f" without the holdout of {holdout}" if samples < manifest.samples else ""
         yield (
             f"{recipe.batch.global_batch_size}, but {recipe.data.shards} holds "
             f"{samples} samples{without}, and can give no more at a time",
@@ -158,6 +165,12 @@ def data_problems(recipe: TrainingRecipe, manifest: Manifest) -> Iterator[Proble
     if 0 < holdout < group_size:
         yield (
             f"{holdout} is less than one relation group of {group_size}",
+            ("data.holdout_samples", "batch.relation_group_size"),
+        )
+    elif holdout and len(held.numbers) == 0:
+        yield (
+            f"{held.directory} holds less than one relation group of {group_size} samples; hold "
+            "out more documents in the build, or set data.holdout_samples to 0",
             ("data.holdout_samples", "batch.relation_group_size"),
         )
     name = "student" if isinstance(recipe, DistillRecipe) else "encoder"

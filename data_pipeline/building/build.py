@@ -112,7 +112,7 @@ class Builder:
         if any(result["shard"] for result in aside):
             aside = [{**result, "counters": {}} for result in aside]
             self._publish(
-                "holdout", output / holdout.FOLDER, make_manifest(self.plan, *about, aside)
+                "holdout", output / shards.HOLDOUT, make_manifest(self.plan, *about, aside)
             )
         excluded.publish(self.plan, output)
         self._publish("write", output, manifest)

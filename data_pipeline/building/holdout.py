@@ -8,8 +8,6 @@ import xxhash
 from data_pipeline.base.files import write_json
 from data_pipeline.building.plan import Plan
 
-FOLDER = "holdout"  # in the output directory, shards of their own with a manifest of their own
-
 
 def decide_share(plan: Plan, documents: int) -> None:
     """Write down which share of the `documents` of the build is held out."""

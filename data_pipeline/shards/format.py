@@ -31,6 +31,7 @@ from data_pipeline.text.samples import Ragged
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 VOCABULARY = "vocab.txt"
+HOLDOUT = "holdout"  # in a directory of shards: the shards of held-out documents, if there are any
 CHUNK_TOKENS = 1 << 16
 OPEN_FILES = 64
 DATASETS = ("input_ids", "offsets", "word_start")

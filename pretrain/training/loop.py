@@ -12,7 +12,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.exits import NOT_FINITE, SAVED_AND_STOPPED
 from data_pipeline.base.files import write_json
 from data_pipeline.loading import order
-from data_pipeline.loading.holdout import holdout_batches, trained_samples
+from data_pipeline.loading.holdout import holdout_batches, split
 from data_pipeline.loading.loader import Batch, Loader
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from data_pipeline.text import tokenizer, vocab
@@ -117,10 +117,10 @@ def open_session(
     trainer = Trainer(recipe, objective, model, optimizer, trained, world)
     with parallel.fail_together(world):
         group_size = recipe.batch.relation_group_size
-        samples = trained_samples(manifest.samples, recipe.data.holdout_samples, group_size)
-        loader = open_loader(recipe, world, state.order, samples)
+        held = split(recipe.data.shards, manifest, recipe.data.holdout_samples, group_size)
+        loader = open_loader(recipe, world, state.order, held.trained_samples)
         ranks = recipe.ranks_per_group(world.size)
-        holdout = holdout_batches(recipe.data.shards, samples, group_size, ranks, world.rank)
+        holdout = holdout_batches(held, group_size, ranks, world.rank)
     with parallel.fail_together(world):
         if world.rank == 0:
             prepare_directory(recipe, world, manifest, loader)

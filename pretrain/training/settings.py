@@ -22,8 +22,9 @@ class Data(Recipe):
     """Samples shuffled and bucketed by length at a time. None: 65,536, or 64 global batches where
     that is more: with few batches in a window, most would be of one length each."""
     holdout_samples: int = Field(0, ge=0)
-    """Samples at the end of the shards that are not trained on, but used to measure the loss; whole
-    relation groups of them."""
+    """Samples that are not trained on, but used to measure the loss; whole relation groups of them.
+    They come from the documents that the build held out (SHARDS/holdout, at most as many as are
+    there); without such documents they are the last samples of the shards."""
     block_samples: int = Field(1024, ge=1)
     """Consecutive samples that are read in one go."""
     workers: int = Field(2, ge=0)

@@ -1,13 +1,15 @@
 """The loss on samples that are kept out of training."""
 
+import dataclasses
+
 import numpy as np
 import paddle
 import pytest
 
 from data_pipeline.base.recipes import check
-from data_pipeline.loading.holdout import holdout_batches, trained_samples
+from data_pipeline.loading.holdout import holdout_batches, split
 from data_pipeline.loading.order import World
-from data_pipeline.shards.format import Manifest
+from data_pipeline.shards.format import Manifest, ShardReader
 from pretrain import check as checks
 from pretrain import run
 from pretrain.recipe import DistillRecipe
@@ -25,15 +27,9 @@ def recipe(tiny_root, tmp_path):
     return check(DistillRecipe, tiny.distill_values(tiny_root, tmp_path / "run", **changes), "test")
 
 
-def test_the_holdout_is_the_end_of_the_shards_in_whole_groups(tiny_root):
-    assert trained_samples(88, 14, 4) == 76
-    assert trained_samples(88, 3, 4) == trained_samples(88, 0, 4) == 88
-    batches = holdout_batches(tiny_root / "shards", 76, 4)
-    numbers = np.concatenate([batch.sample_ids for batch in batches])
-    assert sorted(numbers) == list(range(76, 88))
-    lengths = [batch.attention_mask.sum(axis=1) for batch in batches]
-    assert (np.diff(np.concatenate(lengths)) >= 0).all()
-    assert holdout_batches(tiny_root / "shards", 88, 4) == []
+def batches_of(shards):
+    """The holdout of the recipe above: samples 76 to 87."""
+    return holdout_batches(split(shards, Manifest.read(shards), 14, 4), 4)
 
 
 def test_training_never_sees_it_and_records_its_loss(recipe, monkeypatch):
@@ -51,7 +47,7 @@ def test_training_never_sees_it_and_records_its_loss(recipe, monkeypatch):
     assert len(seen) >= 64 and max(seen) < 76  # 4 of the 5 steps are an epoch of 16 samples
     records = read_metrics(recipe.output_dir / "metrics.jsonl")
     assert [r["step"] for r in records if "holdout/total" in r] == [2, 4, 5]
-    batches = holdout_batches(recipe.data.shards, 76, 4)
+    batches = batches_of(recipe.data.shards)
     now = holdout_loss(objective, batches, recipe, World())
     assert records[-1]["holdout/total"] == pytest.approx(now["holdout/total"], rel=1e-6)
 
@@ -59,7 +55,7 @@ def test_training_never_sees_it_and_records_its_loss(recipe, monkeypatch):
 def test_it_is_the_mean_over_its_groups_without_dropout(recipe):
     objective = run.build(recipe, Manifest.read(recipe.data.shards))
     objective.train()
-    batches = holdout_batches(recipe.data.shards, 76, 4)
+    batches = batches_of(recipe.data.shards)
     actual = holdout_loss(objective, batches, recipe, World())
     assert actual == holdout_loss(objective, batches, recipe, World())
     assert objective.training
@@ -74,7 +70,7 @@ def test_it_is_the_mean_over_its_groups_without_dropout(recipe):
 
 def test_ranks_share_its_groups(recipe, monkeypatch):
     objective = run.build(recipe, Manifest.read(recipe.data.shards))
-    batches = holdout_batches(recipe.data.shards, 76, 4)
+    batches = batches_of(recipe.data.shards)
     whole = holdout_loss(objective, batches, recipe, World())
     parts = []
     monkeypatch.setattr(
@@ -111,3 +107,40 @@ def test_a_window_grows_with_the_global_batch(tiny_root, tmp_path):
     assert window(**{"data.window_samples": None}) == 65536
     large = {"batch.global_batch_size": 4096, "data.window_samples": None}
     assert window(**large) == 64 * 4096
+
+
+def test_held_out_documents_of_the_build_are_used_where_there_are_any(tiny_root, tmp_path):
+    shards = tiny.make_shards(tmp_path / "shards")
+    tiny.make_shards(shards / "holdout", seed=1)
+    changes = CHANGES | {"data.shards": str(shards), "optimizer.total_steps": 4}
+    values = tiny.distill_values(tiny_root, tmp_path / "run", **changes)
+    recipe, manifest = check(DistillRecipe, values, "test"), Manifest.read(shards)
+    objective = run.build(recipe, manifest)
+    held = loop.open_session(objective, recipe, manifest, World())
+    assert held.loader.samples == 88
+    ids = ShardReader(shards / "holdout").read(held.holdout[0].sample_ids[:1])[0][0]
+    assert held.holdout[0].input_ids[0, : len(ids)].tolist() == ids.tolist()
+    assert sum(len(batch.sample_ids) for batch in held.holdout) == 12
+
+
+def test_held_out_documents_that_cannot_be_used_are_a_problem(tiny_root, tmp_path):
+    shards = tiny.make_shards(tmp_path / "shards")
+    aside = tiny.make_shards(shards / "holdout", seed=1)
+    changes = {"data.shards": str(shards), "data.holdout_samples": 96}
+    values = tiny.distill_values(tiny_root, tmp_path / "run", **changes)
+
+    def problems():
+        return checks.problems(check(DistillRecipe, values, "test"), 1)
+
+    assert problems() == []  # 88 are there, and all of the shards is trained on
+    manifest = Manifest.read(aside)
+    dataclasses.replace(manifest, samples=3).write(aside)
+    (problem,) = problems()
+    assert "holdout holds less than one relation group of 4" in problem
+    manifest.write(aside)
+    (aside / manifest.shards[0].file).unlink()
+    (problem,) = problems()
+    assert "shard-00000.h5 is not there" in problem
+    (aside / "manifest.json").write_text("{}")
+    (problem,) = problems()
+    assert "holdout/manifest.json: not a shard manifest" in problem
