@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from data_pipeline.base.recipes import Recipe, wrong_together
-from data_pipeline.sources.settings import Source, TaskSource
+from data_pipeline.sources.settings import CorpusSource, TaskSource
 from data_pipeline.text.settings import Clean, Vocab, Words
 
 
@@ -71,7 +71,7 @@ class BuildRecipe(Recipe):
 
     output_dir: Path
     """Where the shards go. Must hold no shards of another recipe."""
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[CorpusSource, ...] = Field(min_length=1)
     """Read in this order; files in the order of their names."""
     clean: Clean = Clean()
     dedup: Dedup = Dedup()
@@ -91,6 +91,13 @@ class BuildRecipe(Recipe):
     """Write the text that is left out, with its reason, to OUTPUT/excluded/*.jsonl.zst: all of it,
     or one text in a hundred. Does not change the shards."""
     run: Run = Run()
+
+    @model_validator(mode="after")
+    def _weights_of_all(self):
+        given = [source.weight is not None for source in self.sources]
+        if any(given) and not all(given):
+            raise wrong_together("give all sources a weight, or none", "sources")
+        return self
 
     def content(self) -> dict[str, Any]:
         """The plain values that decide what is in the shards."""

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections import Counter
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from data_pipeline.building import (
     engine,
     excluded,
     holdout,
+    mixing,
+    provenance,
     steps,
     vocabulary,
 )
@@ -27,27 +30,27 @@ from data_pipeline.building.local_engine import Execute
 from data_pipeline.building.lock import locked
 from data_pipeline.building.manifest import make_manifest
 from data_pipeline.building.plan import (
-    INPUTS,
     InputPlan,
     Plan,
     deciding,
     new_id,
     plan_inputs,
-    read_inputs,
     stored_plan,
     versions,
-)
     with_defaults,
+)
 from data_pipeline.building.records import KINDS, partition_count
 from data_pipeline.building.steps import Task
 from data_pipeline.recipe import BuildRecipe, Run
 from data_pipeline.shards import format as shards
 from data_pipeline.shards.format import Manifest
+from data_pipeline.shards.provenance import INPUTS, read_inputs
 
 MEMORY_SHARE = 0.5  # of the machine's memory, for finding duplicates in all workers together
 # Bytes on disk for a byte of text at the moment when most is there: spilled text 0.45, hashes of
 # sentences 0.3 and of documents 0.2, the first shards.
 SPACE_PER_TEXT = 1.2
+SHARDS_PER_TEXT = 0.45
 SHOWN_INPUTS = 10  # changed files that an error names
 CHECKS = ("max_unk_share",)  # of the section vocab: they decide nothing that is in the shards
 
@@ -104,16 +107,18 @@ class Builder:
             if getattr(self.recipe.dedup, step):
                 self._find_duplicates(step, sum(result[key] for result in read))
         holdout.decide_share(self.plan, sum(result["documents"] for result in read))
+        provenance.count_before_pieces(self.plan, read)
+        mixing.decide(self.plan)
         written = self._step("write", self._megabytes(), "encoding")
         about = (self._inputs.settings, versions(), [*unpacked, *read])
-        manifest = make_manifest(self.plan, *about, written)
+        by_copy = zip_longest(*(result["copies"] for result in written))
+        made = [shard for copies in by_copy for shard in copies if shard is not None]
+        manifest = make_manifest(self.plan, *about, made, [r["counters"] for r in written])
         output = self.recipe.output_dir
         aside = [result["holdout"] for result in written]
         if any(result["shard"] for result in aside):
-            aside = [{**result, "counters": {}} for result in aside]
-            self._publish(
-                "holdout", output / shards.HOLDOUT, make_manifest(self.plan, *about, aside)
-            )
+            aside_manifest = make_manifest(self.plan, *about, aside, [])
+            self._publish("holdout", output / shards.HOLDOUT, aside_manifest)
         excluded.publish(self.plan, output)
         self._publish("write", output, manifest)
         shutil.rmtree(self.plan.folder)
@@ -122,8 +127,13 @@ class Builder:
     def _check_space(self) -> None:
         """UserError unless there is room for what is written, spilled text and records included."""
         text = sum(part.bytes for part in self._inputs.parts)
+        sources, inputs = self.recipe.sources, self._inputs.inputs
+        repeated = sum(
+            part.bytes * (sources[inputs[part.input].source].repeat - 1)
+            for part in self._inputs.parts
+        )
         used = sum(p.stat().st_size for p in self.plan.folder.rglob("*") if p.is_file())
-        needed = SPACE_PER_TEXT * text - used
+        needed = SPACE_PER_TEXT * text + SHARDS_PER_TEXT * repeated - used
         free = shutil.disk_usage(self.recipe.output_dir).free
         if free < needed:
             raise CanContinue(
@@ -193,11 +203,10 @@ class Builder:
     def _publish(self, step: str, output: Path, manifest: Manifest) -> None:
         """Move the shards of a step into place; the manifest, renamed last, makes them finished."""
         output.mkdir(exist_ok=True)
-        for piece in range(self.plan.pieces):
-            name = shards.shard_name(piece)
-            made = self.plan.folder / self.plan.id / step / name
-            if made.exists():  # not a piece without samples, nor one that was moved before a kill
-                made.replace(output / name)
+        for info in manifest.shards:
+            made = self.plan.folder / self.plan.id / step / info.file
+            if made.exists():  # not one that was moved before a kill
+                made.replace(output / info.file)
         shutil.copyfile(self.plan.vocab_file, output / shards.VOCABULARY)
         shutil.copyfile(self.plan.folder / INPUTS, output / INPUTS)
         sync(output)
@@ -294,7 +303,8 @@ def _check_same(stored: dict[str, Any], inputs: InputPlan, stored_inputs: Path, 
     )
 
 
-def _changed_inputs(before: dict[str, list], inputs: InputPlan) -> list[str]:
+def _changed_inputs(rows: list[list], inputs: InputPlan) -> list[str]:
+    before = {row[0]: row[1:] for row in rows}
     now = {row[0]: row[1:] for row in map(json.loads, inputs.input_lines)}
     changed = differences(before, now, "inputs.")
     more = [f"and {len(changed) - SHOWN_INPUTS:,} inputs more"] if changed[SHOWN_INPUTS:] else []

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipeline.base.files import whole_file
 from data_pipeline.building import spill
-from data_pipeline.building.documents import documents_of
+from data_pipeline.building.documents import ReadReport, documents_of
 from data_pipeline.building.excluded import Report
 from data_pipeline.building.plan import Plan, modification_time
 from data_pipeline.sources.inputs import find_inputs, make_parts
@@ -84,9 +84,8 @@ def collect(plan: Plan) -> None:
     for number, source in enumerate(plan.recipe.decontaminate):
         inputs = find_inputs((source,))
         for part in make_parts(inputs, (source,), 1 << 62):
-            counters: Counter = Counter()
             pair = [(inputs[part.input], part)]
-            for text in documents_of(plan, pair, counters, [], (source,)):
+            for _, text in documents_of(plan, pair, ReadReport(), (source,)):
                 codes, _ = letters([text])
                 new = run_hashes(codes, GRAM) if len(codes) >= GRAM else whole_hash(codes)
                 if len(codes):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.base.files import whole_file
+from data_pipeline.building.plan import Plan
 from data_pipeline.building.records import Kind, bucket_range, read_records
 
 PIECE_SHIFT = np.uint64(32)  # a drop is `piece << 32 | item` in a uint64
@@ -75,6 +76,13 @@ def group_count(drops: int, pieces: int, memory_bytes: int) -> int:
     """In how many groups of pieces to regroup, so that the drops of one fit in memory."""
     needed = -(-drops * 4 * np.dtype(np.uint64).itemsize // memory_bytes)
     return max(1, min(pieces, needed))
+
+
+def dropped(plan: Plan, step: str, piece: int) -> np.ndarray:
+    """Sorted numbers of what `step` (near or exact) drops from a piece."""
+    if not getattr(plan.recipe.dedup, step):
+        return np.zeros(0, np.uint32)
+    return np.load(plan.file(f"{step}_drops", piece, ".npy"))
 
 
 def save_array(path: Path, values: np.ndarray) -> None:

@@ -17,8 +17,10 @@ def make_manifest(
     versions: dict[str, str],
     read: list[dict[str, Any]],
     written: list[dict[str, Any]],
+    write_counters: list[dict[str, int]],
 ) -> Manifest:
-    """The manifest of the results of the steps `unpack` and `read`, and of `write`.
+    """The manifest of the results of the steps `unpack` and `read`, and of what `write` made of
+    each shard.
 
     UserError when no sample is left, or when too many tokens are [UNK].
     """
@@ -26,8 +28,8 @@ def make_manifest(
     infos = [ShardInfo(**result["shard"]) for result in written if result["shard"]]
     samples, all_tokens = sum(s.samples for s in infos), sum(s.tokens for s in infos)
     counters: Counter = Counter()
-    for result in (*read, *written):
-        counters.update(result["counters"])
+    for counted in (*(result["counters"] for result in read), *write_counters):
+        counters.update(counted)
     if samples == 0:
         raise UserError(
             f"no sample is left of {counters['lines_in']:,} lines and "

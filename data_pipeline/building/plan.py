@@ -31,7 +31,8 @@ from data_pipeline.base.functions import function_digest
 from data_pipeline.base.recipes import check, examine
 from data_pipeline.building.hashing import describe_banding
 from data_pipeline.recipe import BuildRecipe
-from data_pipeline.sources.inputs import find_inputs, make_parts, make_pieces
+from data_pipeline.shards.provenance import INPUTS
+from data_pipeline.sources.inputs import find_inputs, limited, make_parts, make_pieces
 from data_pipeline.sources.parts import Input, Part
 from data_pipeline.sources.remote import is_remote
 from data_pipeline.text import language, vocab
@@ -39,7 +40,6 @@ from data_pipeline.text import language, vocab
 FOLDER = ".build"
 FILE = "plan.json"
 PIECES = "pieces.json"
-INPUTS = "inputs.jsonl.zst"
 LARGE = 1.5  # pieces: what is larger and cannot be cut is unpacked
 BUILD_VERSION = 2
 """Raise it with every change of what a recipe makes of text, and of the files in the working
@@ -211,7 +211,8 @@ def plan_inputs(recipe: BuildRecipe) -> InputPlan:
     """Find the inputs and cut them into parts."""
     inputs = find_inputs(recipe.sources, recipe.output_dir)
     parts = make_parts(inputs, recipe.sources, int(recipe.piece_mb * 1e6))
-    return InputPlan(recipe, inputs, list(parts))
+    limits = [source.limit_mb for source in recipe.sources]
+    return InputPlan(recipe, inputs, list(limited(parts, inputs, limits)))
 
 
 def new_id() -> str:
@@ -230,17 +231,6 @@ def write_inputs(path: Path, lines: list[str]) -> None:
     """Write the list of inputs, compressed."""
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
     write_atomically(path, zstandard.compress(text, 3))
-
-
-def read_inputs(path: Path) -> dict[str, list]:
-    """{path: [bytes, encoding, time]} of a list of inputs; empty when there is none."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return {}
-    text = zstandard.ZstdDecompressor().decompress(data).decode("utf-8", "surrogateescape")
-    rows = [json.loads(line) for line in text.split("\n") if line]
-    return {row[0]: row[1:] for row in rows}
 
 
 def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:

@@ -7,52 +7,70 @@ import numpy as np
 
 from data_pipeline.base.files import write_json
 from data_pipeline.building import decontamination, hashing, records, spill
-from data_pipeline.building.documents import documents_of
+from data_pipeline.building.documents import ReadReport, documents_of
 from data_pipeline.building.excluded import reporter
 from data_pipeline.building.plan import Plan
+from data_pipeline.building.provenance import Collector, edges
 from data_pipeline.building.vocabulary import Tally, is_sampled
 from data_pipeline.recipe import Dedup
 from data_pipeline.text.clean import COUNTERS as CLEAN_COUNTERS
 from data_pipeline.text.clean import clean
 
-COUNTERS = (*CLEAN_COUNTERS, "documents_in", "records_bad", "files_damaged")
+COUNTERS = (
+    *CLEAN_COUNTERS,
+    "documents_in",
+    "documents_not_sampled",
+    "records_bad",
+    "files_damaged",
+)
 
 
 def read(plan: Plan, piece: int) -> dict[str, Any]:
     """Clean one piece.
 
-    Leaves .txt.zst with the sentences, .exact and .near with their hashes as far as the recipe
-    removes duplicates, and .counts.json when the vocabulary is trained on this piece.
+    Leaves .txt.zst with the sentences, .documents with where they come from, .exact and .near with
+    their hashes as far as the recipe removes duplicates, and .counts.json when the vocabulary is
+    trained on this piece.
     """
     counters: Counter = Counter(dict.fromkeys(COUNTERS, 0))
-    skipped: list[dict[str, Any]] = []
+    read_report = ReadReport(counters)
     hashes = Hashes(plan.recipe.dedup)
     tally = Tally(plan.recipe.vocab.lower_case) if is_sampled(plan, piece) else None
     task_texts = decontamination.load(plan)
-    texts = documents_of(plan, plan.parts_of(piece), counters, skipped)
+    parts = plan.parts_of(piece)
+    texts = documents_of(plan, parts, read_report, sampled=True)
+    collector = Collector()
     with (
         reporter(plan, "read", piece) as report,
         spill.writer(plan.file("read", piece, ".txt.zst")) as write,
     ):
-        cleaned = (clean(text, plan.recipe.clean, counters, report) for text in texts)
-        for cleaned_block in spill.blocks(cleaned):
-            block = cleaned_block
+        cleaned = (
+            (place, clean(text, plan.recipe.clean, counters, report)) for place, text in texts
+        )
+        for block_places, cleaned_block in spill.blocks(cleaned):
+            places, block = block_places, cleaned_block
             if task_texts is not None:
-                block = [d for d in task_texts.remove(block, counters, report) if d]
+                left = task_texts.remove(block, counters, report)
+                places = [place for place, document in zip(places, left, strict=True) if document]
+                block = [document for document in left if document]
             write(block)
             hashes.add(block)
+            collector.add(places, block)
             if tally is not None:
                 tally.add("\n".join(sentence for document in block for sentence in document))
     hashes.save(plan, piece)
+    collector.save(plan, piece, parts, read_report.part_documents)
     if tally is not None:
         write_json(plan.file("read", piece, ".counts.json"), tally.counts())
-    counters["documents_without_sentence"] = counters["documents_in"] - hashes.documents
+    sampled = counters["documents_in"] - counters["documents_not_sampled"]
+    counters["documents_without_sentence"] = sampled - hashes.documents
     return {
         "counters": dict(counters),
         "documents": hashes.documents,
         "sentences": hashes.sentences,
         "near_records": sum(map(len, hashes.parts["near"])),
-        "skipped": skipped,
+        "skipped": read_report.skipped,
+        "edges": edges([part.input for _, part in parts], read_report.part_documents),
     }
 
 

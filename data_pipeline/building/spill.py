@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import zstandard
 
@@ -13,22 +14,25 @@ from data_pipeline.base.files import whole_file
 
 BLOCK = 1 << 18  # characters that are handled at a time, about
 Document = list[str]
+P = TypeVar("P")
 
 
-def blocks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents put together into blocks; empty ones are left out."""
+def blocks(documents: Iterable[tuple[P, Document]]) -> Iterator[tuple[list[P], list[Document]]]:
+    """Documents with their places put together into blocks; empty ones are left out."""
+    places: list[P] = []
     block: list[Document] = []
     size = 0
-    for document in documents:
+    for place, document in documents:
         if not document:
             continue
+        places.append(place)
         block.append(document)
         size += sum(map(len, document))
         if size >= BLOCK:
-            yield block
-            block, size = [], 0
+            yield places, block
+            places, block, size = [], [], 0
     if block:
-        yield block
+        yield places, block
 
 
 @contextlib.contextmanager

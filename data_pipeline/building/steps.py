@@ -69,6 +69,7 @@ def _no_longer_needed(plan: Plan, task: Task) -> Iterator[Path]:
     """What the files of a finished task were made from."""
     if task.step == "write":
         yield plan.file("read", task.number, ".txt.zst")
+        yield plan.file("read", task.number, ".documents")
     if task.step == "read":
         for _, part in plan.parts_of(task.number):
             if part.unit == "chunk":
@@ -129,7 +130,7 @@ def _find_duplicates(plan: Plan, step: str, number: int, count: int) -> dict[str
     paths = [plan.file("read", piece, f".{step}") for piece in range(plan.pieces)]
     dropped = None
     if step == "exact" and plan.recipe.dedup.near:
-        dropped = lambda piece: writing.dropped(plan, "near", piece)  # noqa: E731
+        dropped = lambda piece: dedup.dropped(plan, "near", piece)  # noqa: E731
     drops = dedup.later_occurrences(paths, KINDS[step], number, count, dropped)
     dedup.save_array(plan.file(step, number, ".npy"), drops)
     return {"dropped": len(drops)}

@@ -2,21 +2,19 @@
 read alone. Compressed and UTF-16 files, archives, tables, remote files and the user's own readers
 become many shards in this way, and no process holds more than a piece of them."""
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from data_pipeline.building import spill
-from data_pipeline.building.documents import documents_of
+from data_pipeline.building.documents import ReadReport, documents_of, text_bytes
 from data_pipeline.building.plan import Plan
 
 
 def unpack(plan: Plan, number: int) -> dict[str, Any]:
     """Leave the documents of input `number` of those to unpack as chunks of about a piece."""
     entry, part = plan.to_unpack(number)
-    counters: Counter = Counter()
-    skipped: list[dict[str, Any]] = []
-    texts = documents_of(plan, [(entry, part)], counters, skipped)
+    report = ReadReport()
+    texts = (text for _, text in documents_of(plan, [(entry, part)], report))
     sizes: list[int] = []
     first = next(texts, None)
     while first is not None:
@@ -26,8 +24,8 @@ def unpack(plan: Plan, number: int) -> dict[str, Any]:
         sizes.append(size)
     # Documents are counted when the chunks are read.
     names = ("records_bad", "members_skipped", "files_damaged")
-    counted = {name: counters[name] for name in names}
-    return {"counters": counted, "skipped": skipped, "chunks": sizes}
+    counted = {name: report.counters[name] for name in names}
+    return {"counters": counted, "skipped": report.skipped, "chunks": sizes}
 
 
 def _fill(write, first: str, texts: Iterator[str], limit: int) -> tuple[int, str | None]:
@@ -35,6 +33,6 @@ def _fill(write, first: str, texts: Iterator[str], limit: int) -> tuple[int, str
     size, text = 0, first
     while text is not None and size < limit:
         write(text)
-        size += len(text.encode("utf-8", "surrogatepass"))
+        size += text_bytes(text)
         text = next(texts, None)
     return size, text

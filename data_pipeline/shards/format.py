@@ -6,6 +6,9 @@ A shard holds three datasets:
     offsets     int64 [samples + 1]          sample i is input_ids[offsets[i]:offsets[i + 1]]
     word_start  uint8 [ceil(tokens / 8)]     one bit a token, little end first: it begins a word
 
+and, which training does not read, a group `provenance` of datasets source, input and document, each
+[samples]: see shards/provenance.py.
+
 Every sample carries its [CLS] and [SEP]; nothing is padded. Only this module imports h5py.
 """
 
@@ -26,6 +29,7 @@ import numpy as np
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import whole_file, write_json
+from data_pipeline.shards.provenance import COLUMNS, Provenance
 from data_pipeline.text.samples import Ragged
 
 FORMAT_VERSION = 1
@@ -33,6 +37,7 @@ MANIFEST = "manifest.json"
 VOCABULARY = "vocab.txt"
 HOLDOUT = "holdout"  # in a directory of shards: the shards of held-out documents, if there are any
 CHUNK_TOKENS = 1 << 16
+CHUNK_SAMPLES = 1 << 14
 OPEN_FILES = 64
 DATASETS = ("input_ids", "offsets", "word_start")
 
@@ -134,7 +139,9 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.h5"
 
 
-def write_shard(path: Path, samples: Ragged, vocab_size: int) -> ShardInfo:
+def write_shard(
+    path: Path, samples: Ragged, vocab_size: int, provenance: Provenance | None = None
+) -> ShardInfo:
     """Write one shard whole: it has its name only once it is closed and synced.
 
     The ids are compressed with Zstandard, without byte shuffle, which makes ids larger (measured
@@ -155,6 +162,9 @@ def write_shard(path: Path, samples: Ragged, vocab_size: int) -> ShardInfo:
         _store(file, "input_ids", ids, CHUNK_TOKENS, packed)
         _store(file, "word_start", bits, CHUNK_TOKENS // 8, packed)
         _store(file, "offsets", samples.offsets.astype(np.int64), 4096, shuffled)
+        for name in COLUMNS if provenance is not None else ():
+            values = getattr(provenance, name)
+            _store(file, f"provenance/{name}", values, CHUNK_SAMPLES, shuffled)
     with whole_file(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
     size = buffer.getbuffer().nbytes
@@ -210,6 +220,16 @@ class ShardReader:
         """(input_ids, word_start) of single samples. For many, `range` is far faster."""
         samples = [self.range(int(i), int(i) + 1) for i in sample_ids]
         return [s.ids for s in samples], [s.word_start for s in samples]
+
+    def provenance(self, start: int, stop: int) -> Provenance | None:
+        """Of samples start .. stop - 1; None where shards of an earlier version do not have it."""
+        parts = []
+        for shard, a, b in self._pieces(start, stop):
+            with _open(self.directory / self.manifest.shards[shard].file) as file:
+                if "provenance" not in file:
+                    return None
+                parts.append(Provenance(*(file["provenance"][name][a:b] for name in COLUMNS)))
+        return Provenance.join(parts)
 
     @cached_property
     def _bounds(self) -> np.ndarray:

@@ -9,6 +9,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import whole_file
 from data_pipeline.shards import format as shards
 from data_pipeline.shards.format import Manifest, ShardReader
+from data_pipeline.shards.provenance import COLUMNS, INPUTS, read_inputs
 from data_pipeline.text import vocab
 
 WORD = "|"
@@ -49,11 +50,25 @@ def inspect(directory: Path, count: int, seed: int, picture: Path | None = None)
         "counters": counters,
         "fingerprint": manifest.fingerprint,
         "picture": picture_note,
+        "provenance": _provenance(directory, reader, chosen.tolist()),
         "decoded": {
             int(number): decode(ids, starts, tokens)
             for number, ids, starts in zip(chosen, *reader.read(chosen), strict=True)
         },
     }
+
+
+def _provenance(directory: Path, reader: ShardReader, numbers: list[int]) -> dict[int, dict]:
+    """{sample: source, file and document}; of shards that have it."""
+    inputs = read_inputs(Path(directory) / INPUTS)
+    found = {}
+    for number in numbers:
+        place = reader.provenance(number, number + 1)
+        if place is not None:
+            source, entry, document = (int(getattr(place, name)[0]) for name in COLUMNS)
+            file = inputs[entry][0] if entry < len(inputs) else f"input {entry}"
+            found[number] = {"source": source, "file": file, "document": document}
+    return found
 
 
 def _draw(histogram: list[int], directory: Path, picture: Path | None) -> str:
@@ -93,9 +108,18 @@ def as_text(values: dict[str, Any]) -> str:
         "  counters:",
         *(f"    {name:<32}{value:>14,}" for name, value in values["counters"].items()),
         "  samples, | before each word:",
-        *(f"    #{number}: {sample}" for number, sample in values["decoded"].items()),
+        *(
+            f"    #{number}{_origin(values['provenance'].get(number))}: {sample}"
+            for number, sample in values["decoded"].items()
+        ),
     ]
     return "\n".join(lines)
+
+
+def _origin(place: dict[str, Any] | None) -> str:
+    if place is None:
+        return ""
+    return f" (source {place['source']}, {place['file']}, document {place['document']:,})"
 
 
 def draw(histogram: list[int], picture: Path) -> None:

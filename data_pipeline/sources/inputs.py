@@ -5,7 +5,9 @@ files, whole compressed files, ranges of a packaged corpus. Planning looks at na
 first bytes of files; reading streams, so that memory does not grow with the input.
 """
 
+import dataclasses
 import glob
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -131,6 +133,21 @@ def make_parts(inputs: list[Input], sources: tuple[Source, ...], part_bytes: int
 
     for its_parts in _in_threads(parts, list(enumerate(inputs))):
         yield from its_parts
+
+
+def limited(
+    parts: Iterable[Part], inputs: list[Input], limits_mb: list[float | None]
+) -> Iterator[Part]:
+    """The parts without what lies beyond the limit of their source, in MB or None."""
+    left = [math.inf if limit is None else int(limit * 1e6) for limit in limits_mb]
+    for part in parts:
+        source = inputs[part.input].source
+        if left[source] <= 0:
+            continue
+        if part.bytes > left[source]:
+            part = dataclasses.replace(part, bytes=left[source], is_limited=True)  # noqa: PLW2901
+        left[source] -= part.bytes
+        yield part
 
 
 def make_pieces(parts: Iterable[Part], piece_bytes: int) -> list[list[Part]]:

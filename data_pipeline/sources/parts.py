@@ -55,6 +55,8 @@ class Part:
     stop: int
     bytes: int
     """How much of the input that is, for the sizes of pieces and the progress bar."""
+    is_limited: bool = False
+    """Whether only its first `bytes` are used, to the end of a document."""
 
 
 class Format(ABC):

@@ -38,6 +38,23 @@ class Source(ReadSettings):
         return self
 
 
+class CorpusSource(Source):
+    """A source of the corpus, and how much of it the shards hold."""
+
+    sample: float = Field(1.0, gt=0, le=1)
+    """Share of its documents that are used at all, chosen by a hash of their text before anything
+    else is done with them."""
+    limit_mb: float | None = Field(None, gt=0)
+    """Use only about the first so many MB, for a trial."""
+    weight: float | None = Field(None, gt=0)
+    """Its part of the text in the shards, relative to the weights of the other sources: give all
+    sources one or none. Documents are left out after duplicates are removed, no more than the
+    weights need."""
+    repeat: float = Field(1.0, ge=1, le=100)
+    """How often its documents are in the shards: 2.5 is twice, and half of them once more. With
+    weights, how often at most. Repetitions are in shards of their own, far from each other."""
+
+
 class TaskSource(Source):
     """Texts of one task that must not be in the shards: its dev and test files."""
 

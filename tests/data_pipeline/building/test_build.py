@@ -12,11 +12,14 @@ from data_pipeline.building import plan, steps
 from data_pipeline.building.build import build
 from data_pipeline.shards import format as shards
 from data_pipeline.shards.format import Manifest, ShardReader
+from data_pipeline.shards.provenance import INPUTS, read_inputs
 from data_pipeline.shards.verify import verify
 from data_pipeline.text import vocab
 from data_pipeline.text.clean import clean
 from data_pipeline.text.encode import WordPieceEncoder
 from data_pipeline.text.settings import Clean
+
+RECORDED = (2, "8b835936fb5e")  # BUILD_VERSION, and the fingerprint of a small build
 
 
 def texts_of(folder) -> list[list[int]]:
@@ -184,6 +187,35 @@ def test_an_edited_source_file_does_not_stop_a_build_but_another_build_version_d
     assert build(made, quiet=True).versions["data_pipeline"] == "a comment was added"
 
 
+def test_finished_shards_of_before_a_field_existed_are_of_the_same_recipe(corpus, recipe):
+    made = recipe(sources=[{"path": str(corpus)}], dedup={"near": True})
+    build(made, quiet=True)
+    path = made.output_dir / shards.MANIFEST
+    values = json.loads(path.read_text())
+    for name in ("weight", "repeat", "sample", "limit_mb"):
+        del values["settings"]["sources"][0][name]
+    del values["settings"]["holdout"]
+    path.write_text(json.dumps(values))
+    build(made, quiet=True)
+    changed = recipe(sources=[{"path": str(corpus), "repeat": 2}], dedup={"near": True})
+    with pytest.raises(UserError, match="another recipe"):
+        build(changed, quiet=True)
+
+
+def test_what_a_recipe_makes_of_text_is_recorded(corpus, recipe):
+    """A change here changes everyone's shards: raise BUILD_VERSION and record both anew."""
+    manifest = build(
+        recipe(
+            sources=[{"path": str(corpus), "sample": 0.5}, {"path": str(corpus), "repeat": 1.5}],
+            dedup={"near": True},
+            clean={"simplify": True, "urls": True, "personal_data": True},
+            holdout={"share": 0.1},
+        ),
+        quiet=True,
+    )
+    assert (plan.BUILD_VERSION, manifest.fingerprint[:12]) == RECORDED
+
+
 def _interrupt(*_):
     raise KeyboardInterrupt
 
@@ -287,7 +319,7 @@ def test_manifest_tells_all_that_decides_the_content(corpus, recipe):
     assert values["settings"]["words"] == {"segmenter": "rjieba", "hmm": True}
     assert values["settings"]["clean"]["min_chars"] == 4
     assert values["settings"]["inputs"]["count"] == 6
-    assert len(plan.read_inputs(made.output_dir / plan.INPUTS)) == 6
+    assert len(read_inputs(made.output_dir / INPUTS)) == 6
     assert values["versions"]["rjieba"] and "unk_share" in values
     assert "run" not in values["settings"] and "output_dir" not in values["settings"]
     assert sum(values["length_histogram"]) == values["samples"]

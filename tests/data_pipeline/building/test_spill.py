@@ -13,7 +13,7 @@ sentence = st.text(
 def test_documents_come_back(tmp_path_factory, documents):
     path = tmp_path_factory.mktemp("spill") / "a.txt.zst"
     with spill.writer(path) as write:
-        for block in spill.blocks(documents):
+        for _, block in spill.blocks(enumerate(documents)):
             write(block)
     found = [document for block in spill.read(path) for document in block]
     assert found == [document for document in documents if document]
@@ -21,7 +21,7 @@ def test_documents_come_back(tmp_path_factory, documents):
 
 def test_blocks_are_bounded(tmp_path):
     documents = [["字" * 1000] * 20 for _ in range(100)]
-    blocks = list(spill.blocks(documents))
+    blocks = [block for _, block in spill.blocks(enumerate(documents))]
     assert sum(map(len, blocks)) == 100
     assert all(len(block) * 20_000 < spill.BLOCK + 20_000 for block in blocks)
     with spill.writer(tmp_path / "a") as write:

@@ -1,0 +1,104 @@
+"""Where the documents of a piece come from, passed on from the first step to the last."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.base.files import whole_file
+from data_pipeline.building import spill
+from data_pipeline.building.documents import Place
+from data_pipeline.building.plan import Plan
+from data_pipeline.shards.provenance import Provenance
+from data_pipeline.sources.parts import Input, Part
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a piece that are left after cleaning, in order."""
+
+    provenance: Provenance
+    characters: np.ndarray
+    """int64 [n]."""
+    sentences: np.ndarray
+    """int64 [n]."""
+
+
+class Collector:
+    """Collects them while a piece is read."""
+
+    def __init__(self):
+        self._rows: list[tuple[int, int, int, int]] = []
+
+    def add(self, places: list[Place], block: list[spill.Document]) -> None:
+        """The next documents."""
+        self._rows += [
+            (place.part, place.document, sum(map(len, document)), len(document))
+            for place, document in zip(places, block, strict=True)
+        ]
+
+    def save(
+        self, plan: Plan, piece: int, parts: list[tuple[Input, Part]], part_documents: list[int]
+    ) -> None:
+        """Write them. Documents of a file are counted from where the piece begins."""
+        part, document, characters, sentences = np.array(self._rows, np.int64).reshape(-1, 4).T
+        inputs = [one.input for _, one in parts]
+        before = np.array(_counted_before(inputs, part_documents), np.int64)
+        document = document + before[part]
+        with whole_file(plan.file("read", piece, ".documents")) as temporary:  # noqa: SIM117
+            with temporary.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    source=np.array([entry.source for entry, _ in parts], np.uint16)[part],
+                    input=np.array(inputs, np.uint32)[part],
+                    # Differences are nearly all 1, and so take next to no place.
+                    document=np.diff(document, prepend=0),
+                    characters=characters.astype(np.uint32),
+                    sentences=sentences.astype(np.uint32),
+                    first_input=np.array(inputs[:1], np.uint32),
+                )
+
+
+def _counted_before(inputs: list[int], counts: list[int]) -> list[int]:
+    """For each part the number of documents of the same input in the parts right before it."""
+    before, current, total = [], None, 0
+    for number, count in zip(inputs, counts, strict=True):
+        total = total if number == current else 0
+        before.append(total)
+        current, total = number, total + count
+    return before
+
+
+def edges(inputs: list[int], part_documents: list[int]) -> tuple[int, int, int]:
+    """(input in which a piece begins, input in which it ends, documents of that in the piece)."""
+    last = inputs[-1]
+    count = sum(n for number, n in zip(inputs, part_documents, strict=True) if number == last)
+    return inputs[0], last, count
+
+
+def count_before_pieces(plan: Plan, read: Iterable[dict[str, Any]]) -> None:
+    """Write down how many documents of the file in which each piece begins lie before it.
+
+    read: results of the step `read`.
+    """
+    before, current, total = [], None, 0
+    for result in read:
+        first, last, count = result["edges"]
+        before.append(total if first == current else 0)
+        total = count + (total if first == last == current else 0)
+        current = last
+    with whole_file(plan.file("write", 0, ".before")) as temporary, temporary.open("w") as file:
+        json.dump(before, file)
+
+
+def load(plan: Plan, piece: int) -> Documents:
+    """The documents of a piece."""
+    before = json.loads(plan.file("write", 0, ".before").read_text())[piece]
+    with np.load(plan.file("read", piece, ".documents")) as values:
+        document = np.cumsum(values["document"])
+        document[np.isin(values["input"], values["first_input"])] += before
+        provenance = Provenance(values["source"], values["input"], document)
+        characters, sentences = (values[n].astype(np.int64) for n in ("characters", "sentences"))
+        return Documents(provenance, characters, sentences)
