@@ -15,6 +15,8 @@ less; the seconds that passed are among the raw repeats.
 - loader_seq_s: sequences a second, shuffled, bucketed and padded, one process.
 - bytes_per_token: shards on disk.
 - rss_ratio_1gb_50mb: peak memory of a one-worker build of 1 GB over that of 50 MB.
+- peak_mb_one_file, peak_mb_one_gz: peak memory of a worker on one file of 300 MB, plain and as .gz,
+  cut into the pieces of 64 MB that are the default.
 - near_mb_s: as text_to_shards_mb_s, with near duplicates removed too (MinHash).
 - jieba_mb_s: as text_to_shards_mb_s, with words cut by jieba instead of rjieba (its default here).
 - cost_growth_16x_pieces: CPU seconds of a build in 800 pieces over one in 50 of the same text, both
@@ -24,6 +26,7 @@ less; the seconds that passed are among the raw repeats.
 
 import argparse
 import contextlib
+import gzip
 import os
 import random
 import shutil
@@ -32,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +59,7 @@ VOCAB_SIZE = 21128
 PEER_MB = 2.0
 TWO_WORKER_COPIES = 8
 BOTH = {"exact": True, "near": True}
+ONE_FILE_MB, DEFAULT_PIECE_MB = 300, 64
 GROWTH_MB, FEW_PIECES, MANY_PIECES = 160, 50, 800
 SMALL_PIECE_MB = 4  # many pieces for two workers, so that neither waits long for the other
 FIGURES = (
@@ -65,6 +70,8 @@ FIGURES = (
     ("loader_seq_s", "sequences/s", "at least 300000"),
     ("bytes_per_token", "bytes", "at most 1.3"),
     ("rss_ratio_1gb_50mb", "", "below 1.1"),
+    ("peak_mb_one_file", "MB", ""),
+    ("peak_mb_one_gz", "MB", "about the same"),
     ("near_mb_s", "MB/s", ""),
     ("jieba_mb_s", "MB/s", ""),
     ("cost_growth_16x_pieces", "", "at most 1.3"),
@@ -140,6 +147,11 @@ def measure(folder: Path, repeats: int, large_mb: int) -> dict[str, list[float]]
         cost = build(folder / "rss", generated, vocab_file)
         add(name, cost.peak_mb)
         add(f"{name}_mb_s", megabytes / cost.cpu)
+    shutil.rmtree(generated)
+    for name in ("text.txt", "text.txt.gz"):
+        one = write_one_file(folder / "one" / name, documents, ONE_FILE_MB)
+        cost = build(folder / "rss", one, vocab_file, piece_mb=DEFAULT_PIECE_MB)
+        add("peak_mb_one_gz" if name.endswith(".gz") else "peak_mb_one_file", cost.peak_mb)
     return found
 
 
@@ -154,6 +166,8 @@ def summary(repeats: dict[str, list[float]]) -> dict[str, float]:
         "loader_seq_s": middle["loader_seq_s"],
         "bytes_per_token": middle["bytes_per_token"],
         "rss_ratio_1gb_50mb": middle["rss_1gb"] / middle["rss_50mb"],
+        "peak_mb_one_file": middle["peak_mb_one_file"],
+        "peak_mb_one_gz": middle["peak_mb_one_gz"],
         "near_mb_s": middle["near_mb_s"],
         "jieba_mb_s": middle["jieba_mb_s"],
         "cost_growth_16x_pieces": middle[f"cpu_s_{MANY_PIECES}_pieces"]
@@ -174,23 +188,42 @@ def write_text(folder: Path, documents: list[str], limit: float = 1e9) -> float:
     return size / 1e6
 
 
+def generated_documents(documents: list[str]) -> Iterator[bytes]:
+    """Clauses of real text put together again to documents of 100 lines, without end."""
+    clauses = [c for text in documents for c in text.replace("\n", "，").split("，") if len(c) > 3]
+    chosen = random.Random(1)
+    while True:
+        picked = chosen.choices(clauses, k=300)
+        lines = ["，".join(picked[i : i + 3]) + "。" for i in range(0, 300, 3)]
+        yield ("\n".join(lines) + "\n\n").encode()
+
+
 def write_generated(folder: Path, documents: list[str], megabytes: float) -> float:
-    """Clauses of real text put together again, in files of 10 MB; MB written."""
+    """Generated text in files of 10 MB; MB written."""
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.txt"):
         old.unlink()
-    clauses = [c for text in documents for c in text.replace("\n", "，").split("，") if len(c) > 3]
-    chosen = random.Random(1)
+    texts = generated_documents(documents)
     size = number = 0
     while size < megabytes * 1e6:
         with (folder / f"{number:05d}.txt").open("wb") as file:
             while file.tell() < 10e6 and size + file.tell() < megabytes * 1e6:
-                picked = chosen.choices(clauses, k=300)
-                lines = ["，".join(picked[i : i + 3]) + "。" for i in range(0, 300, 3)]
-                file.write(("\n".join(lines) + "\n\n").encode())
+                file.write(next(texts))
             size += file.tell()
         number += 1
     return size / 1e6
+
+
+def write_one_file(path: Path, documents: list[str], megabytes: float) -> Path:
+    """Generated text in one file, compressed if its name ends in .gz; the folder it is alone in."""
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir()
+    size = 0
+    with gzip.open(path, "wb", 1) if path.suffix == ".gz" else path.open("wb") as file:
+        for text in generated_documents(documents):
+            size += file.write(text)
+            if size > megabytes * 1e6:
+                return path.parent
 
 
 def trained(folder: Path, text: Path) -> Path:
