@@ -9,7 +9,7 @@ from data_pipeline.base.recipes import Recipe, wrong_together
 from finetune.deploy.pooling import POOLINGS
 from finetune.prune.criteria import CRITERIA, SCOPES, WIDTH_CRITERIA
 from finetune.quantise.calibration import METHODS
-from finetune.training.scores import ENTITY_SCORES, SCORES
+from finetune.training.scores import ALL_SCORES
 
 MaxLength = Annotated[int, Field(ge=4, le=4096)]  # [CLS], two tokens and [SEP] at least
 Epochs = Annotated[float, Field(gt=0, le=1000)]
@@ -40,13 +40,14 @@ class FitSettings(Recipe):
     """Steps between two evaluations on dev; by default twice an epoch."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many evaluations in a row without a new best; never by default."""
-    choose_by: Literal[*SCORES, *ENTITY_SCORES] | None = None
-    """The dev score by which the best weights are chosen; by default accuracy, or entity_f1 for a
-    task on tokens."""
+    choose_by: Literal[*ALL_SCORES] | None = None
+    """The dev score by which the best weights are chosen; by default the first of the task's kind:
+    accuracy, entity_f1 (tokens), pearson (scores) or micro_f1 (several labels)."""
     dropout: float | None = Field(None, ge=0, lt=1)
     """In place of the encoder's own; 0 saves a fifth of the time on a CPU."""
     balance_classes: bool = False
-    """Weight each class by the inverse of its share of the training data."""
+    """Weight each class by the inverse of its share of the training data. Of several labels a text:
+    weight a label's positives by the negatives for each."""
     seed: int = Field(1, ge=0)
     """Seed of the order, dropout and fresh weights."""
 
@@ -205,7 +206,7 @@ class QuantiseSettings(Recipe):
     this machine has such an instruction. A model for other processors needs 64."""
     allowed_drop: float | None = Field(1.0, ge=0)
     """Points that INT8 may lose on dev; a model that loses more is refused."""
-    choose_by: Literal[*SCORES, *ENTITY_SCORES] | None = None
+    choose_by: Literal[*ALL_SCORES] | None = None
     """The dev score that `allowed_drop` is about; by default the task's first score."""
 
 
@@ -242,5 +243,5 @@ class ChooseSettings(Recipe):
 
     allowed_loss: float = Field(1.0, ge=0)
     """Points on dev that the fastest form may lose against the unpruned FP32 student."""
-    choose_by: Literal[*SCORES, *ENTITY_SCORES] | None = None
+    choose_by: Literal[*ALL_SCORES] | None = None
     """The dev score that `allowed_loss` is about; by default that of `train`."""

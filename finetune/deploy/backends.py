@@ -14,6 +14,7 @@ from data_pipeline.base.recipes import check
 from finetune.deploy.formats import INPUTS
 from finetune.settings import InferenceSettings
 from finetune.training.batches import Encoded, sorted_by_length
+from finetune.training.files import check_threshold
 
 
 class Backend(Protocol):
@@ -44,6 +45,7 @@ def read_deploy(directory: Path) -> dict:
         value = deploy.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise UserError(f"{path}: {name} {value!r} is not a whole number of {least} or more")
+    check_threshold(deploy, path)
     return deploy
 
 

@@ -11,6 +11,8 @@ from data_pipeline.text import tokenizer
 from finetune.deploy.formats import FORMATS, Source
 from finetune.recipes import ExportRecipe
 from finetune.training.files import ACTIVATION_SCALES
+from finetune.training.kinds import KINDS
+from finetune.training.label_set_data import THRESHOLD
 
 
 def export_model(recipe: ExportRecipe, directory: Path) -> None:
@@ -50,7 +52,8 @@ def opened_classifier(recipe: ExportRecipe) -> tuple[Source, dict]:
 
     loaded = classifier.load(recipe.classifier)
     max_length = loaded.result.get("max_length", 128)
-    return source_of(loaded.model, loaded.labels, loaded.tokenizer, max_length), {}
+    more = {name: loaded.result[name] for name in (THRESHOLD,) if name in loaded.result}
+    return source_of(loaded.model, loaded.labels, loaded.tokenizer, max_length), more
 
 
 def opened_encoder(recipe: ExportRecipe) -> tuple[Source, dict]:
@@ -72,6 +75,7 @@ def source_of(model, labels: list[str], tokenizer_dir: Path, max_length: int) ->
         labels,
         tokenizer_dir,
         max_length,
+        KINDS[model.kind].problem_type if model.kind in KINDS else None,
         lambda folder: save_static(deployed_form(model), folder),
     )
 

@@ -28,6 +28,8 @@ class Source:
     """Directory of the tokenizer's files."""
     max_length: int
     """Tokens to which a text is cut."""
+    problem_type: str | None
+    """See `finetune.training.kinds.Kind`; None where transformers has no name for it."""
     write_static: Callable[[Path], None]
     """Write Paddle's static graph, model.json and model.pdiparams, into a directory."""
 
@@ -59,6 +61,7 @@ def write_hf(source: Source, directory: Path) -> None:
         source.labels,
         source.tokenizer,
         source.max_length,
+        source.problem_type,
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
 
 from finetune.prune.criteria import WIDTH_CRITERIA, LayerWeights
 from finetune.training.batches import Encoded, sorted_by_length
@@ -29,7 +28,7 @@ def measure(model, data: Encoded, batch_size: int = 32, criterion: str = "gradie
     for rows in sorted_by_length(data.lengths, batch_size):
         batch = {name: paddle.to_tensor(value) for name, value in data.take(rows).items()}
         logits = model(batch["input_ids"], batch["token_type_ids"])
-        F.cross_entropy(logits, batch["labels"]).backward()
+        model.loss(logits, batch["labels"]).backward()
         total = _add(total, _of_batch(model, criterion))
         model.clear_gradients()
     return total

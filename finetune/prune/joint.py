@@ -12,7 +12,7 @@ from finetune.training import classifier, ranks
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import Fitted, fit
-from finetune.training.losses import counted, hidden_mse, soft_cross_entropy
+from finetune.training.losses import hidden_mse
 from finetune.training.task_data import load_with_task
 
 
@@ -32,7 +32,7 @@ def prune_widths(recipe: PruneRecipe, directory: Path) -> None:
         model,
         data.train,
         settings.fit,
-        backward_of(model, teacher, settings),
+        backward_of(model, teacher, settings, data.train),
         best.evaluate,
         label="prune",
     )
@@ -80,8 +80,9 @@ class BestWidths:
         return small, Fitted(scores, step, fitted.history)
 
 
-def backward_of(model, teacher, settings: WidthSettings):
+def backward_of(model, teacher, settings: WidthSettings, data: Encoded):
     """`backward(batch)` of joint training: every width learns from the teacher."""
+    weight = model.loss_weight(data, balance=False)
 
     def backward(batch) -> float:
         inputs = batch["input_ids"], batch["token_type_ids"]
@@ -93,8 +94,8 @@ def backward_of(model, teacher, settings: WidthSettings):
         for value in settings.widths:  # gradients of all widths add up in the shared weights
             width.set_width(model, value)
             states = model.states(*inputs)
-            rows = (counted(logits, batch["labels"]) for logits in (model.head(states[-1]), target))
-            loss = soft_cross_entropy(*rows)
+            logits = model.head(states[-1])
+            loss = model.soft_loss(logits, target, batch["labels"], weight=weight)
             loss = loss + settings.hidden_weight * hidden_mse(states, target_states, mask)
             loss = loss / len(settings.widths)
             loss.backward()

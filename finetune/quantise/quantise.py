@@ -23,7 +23,6 @@ from finetune.settings import QuantiseSettings
 from finetune.tasks import open_task
 from finetune.training.batches import Encoded
 from finetune.training.files import check_labels
-from finetune.training.kinds import encode_examples
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -38,10 +37,7 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
     fp32 = Predictor(source)
     task = open_task(recipe.task)
     check_labels(fp32.labels, task.labels, source)
-    dev, train = (
-        encode_examples(task, fp32.encoder, task.split(split), fp32.max_length)
-        for split in ("dev", "train")
-    )
+    dev, train = (fp32.encode_examples(task.split(split)) for split in ("dev", "train"))
     calibration = calibration_batches(train, settings)
     fp32_file, int8_file = source / "model.onnx", directory / "model.onnx"
     quantise_file(fp32_file, int8_file, settings, calibration, source)

@@ -1,18 +1,22 @@
 """Scores per example, their means, and paired bootstrap intervals. Pure functions of numpy arrays.
 
-A task's score is either a mean over examples (accuracy) or a ratio of sums over examples (entity
-F1). Both are ratios of two sums, so an example is two numbers, `parts[i] = (numerator,
-denominator)`: (1 or 0, 1) for accuracy, (2 * hits, predicted + gold entities) for F1.
+A task's score is a function `of_sums` of a few sums over examples, so an example is k numbers,
+`parts[i]` (see `Encoded.parts`). Most scores are a ratio of two sums: (1 or 0, 1) for accuracy,
+(2 * hits, predicted + gold) for F1; a correlation is a function of six.
 
 The bootstrap resamples test examples, the same ones for both contenders of a pair (B. Efron 1979;
 for pairs of systems: Koehn 2004, W04-3250). What training seeds add is shown apart, as the standard
 deviation over runs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from finetune.training.scores import ratio_of_sums
+
+OfSums = Callable[[np.ndarray], np.ndarray]  # sums [..., k] to scores [...]
 RESAMPLES = 2000
 INTERVAL = (2.5, 97.5)  # percentiles
 
@@ -34,27 +38,28 @@ class Difference:
         return f"{self.points:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def score(parts: np.ndarray) -> float:
-    """The score of one run on one task, 0 to 1; parts [examples, 2]."""
-    numerator, denominator = parts.sum(0)
-    return float(numerator / denominator) if denominator else 0.0
+def score(parts: np.ndarray, of_sums: OfSums = ratio_of_sums) -> float:
+    """The score of one run on one task; parts [examples, k]."""
+    return float(of_sums(parts.sum(0)))
 
 
-def resampled(runs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def resampled(runs: np.ndarray, weights: np.ndarray, of_sums: OfSums = ratio_of_sums) -> np.ndarray:
     """Mean score over runs for every resample, [resamples].
 
-    runs: [runs, examples, 2]; weights: how often each example is drawn, [resamples, examples].
+    runs: [runs, examples, k]; weights: how often each example is drawn, [resamples, examples].
     """
-    sums = np.einsum("be,rep->brp", weights, runs, optimize=True)
-    return (sums[..., 0] / np.maximum(sums[..., 1], 1e-12)).mean(1)
+    return of_sums(np.einsum("be,rep->brp", weights, runs, optimize=True)).mean(1)
 
 
 def difference(
-    ours: dict[str, np.ndarray], other: dict[str, np.ndarray], seed: int = 0
+    ours: dict[str, np.ndarray],
+    other: dict[str, np.ndarray],
+    seed: int = 0,
+    of_sums: OfSums = ratio_of_sums,
 ) -> Difference:
     """Mean over tasks of (mean over runs of ours - that of other), with a paired bootstrap.
 
-    ours, other: task to [runs, examples, 2]; the examples of a task are the same in both. Tasks
+    ours, other: task to [runs, examples, k]; the examples of a task are the same in both. Tasks
     that one of them lacks are left out.
     """
     random = np.random.default_rng(seed)
@@ -63,8 +68,10 @@ def difference(
         a, b = ours[task].astype(np.float64), other[task].astype(np.float64)
         count = a.shape[1]
         weights = random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
-        points.append(np.mean([score(run) for run in a]) - np.mean([score(run) for run in b]))
-        spread.append(resampled(a, weights.astype(np.float64)) - resampled(b, weights))
+        means = [np.mean([score(run, of_sums) for run in runs]) for runs in (a, b)]
+        points.append(means[0] - means[1])
+        resamples = [resampled(runs, weights.astype(np.float64), of_sums) for runs in (a, b)]
+        spread.append(resamples[0] - resamples[1])
     low, high = np.percentile(np.mean(spread, 0), INTERVAL)
     return Difference(100 * float(np.mean(points)), 100 * float(low), 100 * float(high))
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.report.bootstrap import INTERVAL, RESAMPLES, Difference, difference, resampled
+from finetune.report.bootstrap import INTERVAL, RESAMPLES, Difference, OfSums, difference, resampled
 from finetune.tasks import Task
-from finetune.training.scores import SCORES
+from finetune.training.scores import SCORES, ratio_of_sums
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,23 @@ def majority(task: Task) -> Majority | None:
     return Majority(task.labels[commonest], scores)
 
 
-def interval(parts: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95% interval of a model's main score; parts [examples, 2] (`Encoded.parts`)."""
+def interval(
+    parts: np.ndarray, seed: int = 0, of_sums: OfSums = ratio_of_sums
+) -> tuple[float, float]:
+    """95% interval of a model's main score; parts [examples, k] (`Encoded.parts`)."""
     count = len(parts)
     random = np.random.default_rng(seed)
     weights = random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    low, high = np.percentile(resampled(parts[None], weights), INTERVAL)
+    low, high = np.percentile(resampled(parts[None], weights, of_sums), INTERVAL)
     return float(low), float(high)
 
 
-def gains(parts: dict[str, np.ndarray], baseline: str) -> dict[str, Difference]:
+def gains(
+    parts: dict[str, np.ndarray], baseline: str, of_sums: OfSums = ratio_of_sums
+) -> dict[str, Difference]:
     """Points of every model over `baseline`, on the same examples."""
     return {
-        name: difference({"": own[None]}, {"": parts[baseline][None]})
+        name: difference({"": own[None]}, {"": parts[baseline][None]}, of_sums=of_sums)
         for name, own in parts.items()
         if name != baseline
     }

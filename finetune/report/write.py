@@ -19,7 +19,6 @@ from finetune.report.picture import scatter
 from finetune.tasks import Task, open_task
 from finetune.training.batches import Encoded
 from finetune.training.files import check_labels
-from finetune.training.kinds import encode_examples
 
 MODEL_FILES = ("model.onnx", "model.json", "model.pdiparams")
 
@@ -59,7 +58,7 @@ def write_report(recipe: ReportRecipe, directory: Path) -> None:
         "latency_ms": "median of one text at its real length, "
         f"{recipe.report.threads[-1]} thread(s)",
         "majority": commonest and vars(commonest),
-        **compared({name: model.parts for name, model in scored.items()}, baseline, task),
+        **compared(scored, baseline, task),
         "models": rows,
     }
     write_json(directory / "report.json", report)
@@ -83,7 +82,7 @@ def score_model(directory: Path, task: Task) -> ScoredModel:
     predictor = Predictor(directory)
     check_labels(predictor.labels, task.labels, directory)
     data = {
-        split: encode_examples(task, predictor.encoder, task.split(split), predictor.max_length)
+        split: predictor.encode_examples(task.split(split))
         for split in {"dev", task.held_out_split}
         if task.has(split)
     }
@@ -98,11 +97,12 @@ def score_model(directory: Path, task: Task) -> ScoredModel:
     )
 
 
-def compared(parts: dict[str, np.ndarray], baseline: str | None, task: Task) -> dict:
+def compared(scored: dict[str, ScoredModel], baseline: str | None, task: Task) -> dict:
     """What report.json says of gains over the baseline; empty without one."""
     if baseline is None:
         return {"baseline": None, "gains": {}, "in_words": {}}
-    found = gains(parts, baseline)
+    parts = {name: model.parts for name, model in scored.items()}
+    found = gains(parts, baseline, scored[baseline].data.score_of_sums)
     where = f"{len(task.held_out()):,} {task.held_out_split} examples"
     return {
         "baseline": baseline,
@@ -119,7 +119,7 @@ def row_of(name: str, directory: Path, scored: ScoredModel, speed: list[dict]) -
         "name": name,
         **scored.held_out,
         "dev": scored.dev,
-        "interval": interval(scored.parts),
+        "interval": interval(scored.parts, of_sums=scored.data.score_of_sums),
         "latency_ms": latency["p50_ms"],
         "latency_spread_ms": [latency["p25_ms"], latency["p75_ms"]],
         "size_mb": round(model_bytes(directory) / 1e6, 3),

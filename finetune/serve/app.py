@@ -36,6 +36,19 @@ class LabelPrediction(BaseModel):
     probabilities: dict[str, float]
 
 
+class ScorePrediction(BaseModel):
+    """The answer of a model for scores."""
+
+    score: float
+
+
+class LabelsPrediction(BaseModel):
+    """The answer of a model that gives a text any number of labels."""
+
+    labels: list[str]
+    probabilities: dict[str, float]
+
+
 class EntityPrediction(BaseModel):
     """`text[start:end]` of the request's text is a `label`."""
 
@@ -55,7 +68,12 @@ class EntitiesPrediction(BaseModel):
 class PredictResponse(BaseModel):
     """One answer a text, in order."""
 
-    predictions: list[LabelPrediction] | list[EntitiesPrediction]
+    predictions: (
+        list[LabelPrediction]
+        | list[EntitiesPrediction]
+        | list[ScorePrediction]
+        | list[LabelsPrediction]
+    )
 
 
 class ErrorResponse(BaseModel):

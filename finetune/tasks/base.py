@@ -7,7 +7,7 @@ from typing import Literal
 from data_pipeline.base.errors import UserError
 
 SPLITS = ("train", "dev", "test")
-Kind = Literal["classification", "tokens"]
+Kind = Literal["classification", "tokens", "regression", "multi_label"]
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,17 @@ class Span:
 class Example:
     """One text or pair.
 
-    `label` indexes `Task.labels` and is None where it is unknown. In a task of kind "tokens",
-    `spans` holds what is to be found in the text instead, in order and without overlap.
+    `label` indexes `Task.labels` and is None where it is unknown. Other kinds of tasks have
+    another field in its place: "tokens" has `spans`, what is to be found in the text, in order and
+    without overlap; "regression" has `score`; "multi_label" has `labels`, indices, perhaps none.
     """
 
     text: str
     pair: str | None = None
     label: int | None = None
     spans: tuple[Span, ...] | None = None
+    score: float | None = None
+    labels: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -38,8 +41,9 @@ class Task:
     """A task; splits are read when they are first asked for.
 
     `read(split)` returns the examples of "train", "dev" or "test", or None when the task has no
-    such split with labels. `kind` is "classification" (one label a text) or "tokens" (one label a
-    token; `labels` are then BIO labels, as `bio.labels_of` makes them).
+    such split with labels. `kind` is "classification" (one label a text), "tokens" (one label a
+    token; `labels` are then BIO labels, as `bio.labels_of` makes them), "regression" (a score a
+    text or pair; `labels` is its name alone) or "multi_label" (any number of labels a text).
     """
 
     name: str

@@ -12,7 +12,7 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from finetune.tasks import bio
 from finetune.tasks.base import Example, Span, Task
-from finetune.tasks.files import lines_of, records
+from finetune.tasks.files import lines_of, records, require_files
 from finetune.tasks.options import TaskOptions
 
 CLUENER_TYPES = (
@@ -101,10 +101,7 @@ def msra(settings: TaskOptions) -> Task:
 
 def bio_file(settings: TaskOptions) -> Task:
     """A user's own entities from `settings.train/dev/test`; the types are those of train."""
-    if settings.train is None:
-        raise UserError("task.train: missing; a task of name 'bio_file' reads its training data")
-    if settings.dev is None and settings.test is None:
-        raise UserError("task.dev: missing; the best checkpoint is chosen on it")
+    require_files(settings)
     sentences = bio_sentences(settings.train, None)
     types = sorted({span.label for example in sentences for span in example.spans})
     if not types:

@@ -4,7 +4,9 @@ import contextlib
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.base.errors import UserError
 from finetune.tasks.base import Example, Task
@@ -16,11 +18,8 @@ csv.field_size_limit(16 << 20)  # the module's default of 128 kB is less than on
 
 def labelled_file(settings: TaskOptions) -> Task:
     """A task from `settings.train/dev/test`; labels are those of train, in sorted order."""
-    if settings.train is None:
-        raise UserError("task.train: missing; a task of name 'file' reads its training data there")
-    if settings.dev is None and settings.test is None:
-        raise UserError("task.dev: missing; the best checkpoint is chosen on it")
-    labels = sorted({row[2] for row in rows(settings.train, settings)})
+    require_files(settings)
+    labels = sorted({one_label(row.label) for row in rows(settings.train, settings)})
     if len(labels) < 2:
         raise UserError(f"{settings.train}: one label only ({labels}); nothing to tell apart")
 
@@ -31,35 +30,67 @@ def labelled_file(settings: TaskOptions) -> Task:
     return Task(settings.train.stem, labels, read)
 
 
+def require_files(settings: TaskOptions) -> None:
+    """UserError unless there are files to train on and to choose by."""
+    if settings.train is None:
+        raise UserError(
+            f"task.train: missing; a task of name {settings.name!r} reads its training data there"
+        )
+    if settings.dev is None and settings.test is None:
+        raise UserError("task.dev: missing; the best checkpoint is chosen on it")
+
+
+def one_label(value: Any) -> str:
+    """A field that names one label."""
+    return str(value).strip()
+
+
 def examples(path: Path, settings: TaskOptions, labels: list[str]) -> list[Example]:
     """Examples of one file; UserError names the line of a label that train does not have."""
     index = {label: number for number, label in enumerate(labels)}
-    found = []
-    for number, (text, pair, label) in enumerate(rows(path, settings), 1):
-        if label not in index:
-            raise UserError(
-                f"{path}, row {number}: label {label!r} is not among the training data's: "
-                f"{', '.join(labels)[:200]}"
-            )
-        found.append(Example(text, pair, index[label]))
-    return found
+    return [
+        Example(row.text, row.pair, index_of(one_label(row.label), index, row.where))
+        for row in rows(path, settings)
+    ]
 
 
-def rows(path: Path, settings: TaskOptions) -> Iterator[tuple[str, str | None, str]]:
-    """(text, pair, label) of every row; UserError for a missing column or an empty text."""
+def index_of(label: str, index: dict[str, int], where: str) -> int:
+    """The number of a label; UserError when training data does not have it."""
+    if label not in index:
+        raise UserError(
+            f"{where}: label {label!r} is not among the training data's: {', '.join(index)[:200]}"
+        )
+    return index[label]
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """One row of a labelled file."""
+
+    text: str
+    pair: str | None
+    label: Any
+    """As it stands in the file: a string, or what JSON has there."""
+    where: str
+    """File and number, for messages."""
+
+
+def rows(path: Path, settings: TaskOptions) -> Iterator[LabelledRow]:
+    """Every row of a file; UserError for a missing column or an empty text."""
     columns = [settings.text, settings.label] + ([settings.pair] if settings.pair else [])
     for number, record in enumerate(records(path), 1):
+        where = f"{path}, row {number}"
         for column in columns:
             if column not in record or record[column] is None:
                 raise UserError(
-                    f"{path}, row {number}: no column {column!r}; "
+                    f"{where}: no column {column!r}; "
                     f"it has {', '.join(str(key) for key in record)[:200]}"
                 )
         text = str(record[settings.text]).strip()
         if not text:
-            raise UserError(f"{path}, row {number}: the text ({settings.text!r}) is empty")
+            raise UserError(f"{where}: the text ({settings.text!r}) is empty")
         pair = str(record[settings.pair]).strip() if settings.pair else None
-        yield text, pair, str(record[settings.label]).strip()
+        yield LabelledRow(text, pair, record[settings.label], where)
 
 
 def records(path: Path) -> Iterator[dict]:

@@ -19,16 +19,20 @@ class TaskOptions(Recipe):
     fields: Literal["title", "title_body"] = "title"
     """`inews`: classify the title alone, or the title with the body as its pair."""
     train: Path | None = None
-    """`file` (.tsv, .csv or .jsonl) and `bio_file`: training data."""
+    """`file`, `score_file` and `multi_label_file` (.tsv, .csv or .jsonl), `bio_file`: training
+    data."""
     dev: Path | None = None
-    """`file` and `bio_file`: data on which the best checkpoint is chosen."""
+    """The same: data on which the best checkpoint is chosen."""
     test: Path | None = None
-    """`file` and `bio_file`: data that is only reported on; without it, dev is reported on."""
+    """The same: data that is only reported on; without it, dev is reported on."""
     text: str = "text"
-    """`file`: name of the column with the (first) sentence."""
+    """Own files but `bio_file`: name of the column with the (first) sentence."""
     pair: str | None = None
-    """`file`: name of the column with the second sentence, if there is one."""
+    """The same: name of the column with the second sentence, if there is one."""
     label: str = "label"
-    """`file`: name of the column with the label."""
+    """The same: name of the column with the label, the score, or the labels."""
+    separator: str = Field(",", min_length=1)
+    """`multi_label_file`: what stands between the labels of a text in a .tsv or .csv; a .jsonl has
+    a list."""
     train_limit: int | None = Field(None, ge=1)
     """Use only the first so many training examples (a quick try)."""

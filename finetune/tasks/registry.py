@@ -8,7 +8,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from data_pipeline.base.functions import load_function
-from finetune.tasks import clue, entities, files, matching, packaged, people_daily
+from finetune.tasks import (
+    clue,
+    entities,
+    files,
+    label_sets,
+    matching,
+    packaged,
+    people_daily,
+    scored,
+)
 from finetune.tasks.base import Task
 from finetune.tasks.options import TaskOptions
 
@@ -24,6 +33,8 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "msra": entities.msra,
     "file": files.labelled_file,
     "bio_file": entities.bio_file,
+    "score_file": scored.score_file,
+    "multi_label_file": label_sets.multi_label_file,
 }
 
 

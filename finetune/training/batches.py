@@ -1,14 +1,14 @@
 """Encoded examples, and batches of them that waste little on padding."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from data_pipeline.base.errors import UserError
 from finetune.tasks import Example
-from finetune.training.scores import SCORES, scores
+from finetune.training.scores import SCORES, ratio_of_sums, scores
 
 IGNORE = -100  # the label of tokens that no loss and no score counts; Paddle's own default
 WINDOW = 50  # batches whose examples are sorted by length together: little padding, still random
@@ -20,6 +20,8 @@ class Encoded:
 
     score_names: ClassVar[tuple[str, ...]] = tuple(SCORES)
     """What `scores` gives; the first is the main score of this kind of task."""
+    decides: ClassVar[bool] = False
+    """Whether something besides the weights is chosen on dev, see `decision`."""
     input_ids: list[np.ndarray]
     token_type_ids: list[np.ndarray]
     labels: np.ndarray
@@ -38,10 +40,11 @@ class Encoded:
 
     def subset(self, rows: np.ndarray) -> "Encoded":
         """The given rows."""
-        return Encoded(
-            [self.input_ids[row] for row in rows],
-            [self.token_type_ids[row] for row in rows],
-            self.labels[rows],
+        return replace(
+            self,
+            input_ids=[self.input_ids[row] for row in rows],
+            token_type_ids=[self.token_type_ids[row] for row in rows],
+            labels=self.labels[rows],
         )
 
     def take(self, rows: np.ndarray, length: int | None = None) -> dict[str, np.ndarray]:
@@ -64,7 +67,7 @@ class Encoded:
         return asked or cls.score_names[0]
 
     def label_batch(self, rows: np.ndarray, length: int) -> np.ndarray:
-        """Labels of a batch, int64 [B]."""
+        """Labels of a batch, as they stand in `labels`."""
         return self.labels[rows]
 
     def collect(self, logits: list[np.ndarray]) -> np.ndarray:
@@ -76,10 +79,23 @@ class Encoded:
         return self.labels
 
     def parts(self, logits: np.ndarray) -> np.ndarray:
-        """float64 [n, 2]: a numerator and a denominator of each row. The main score is the ratio of
-        their sums, so it can be computed for any sample of rows (`finetune.report.bootstrap`)."""
+        """float64 [n, k]: of each row, what the main score can be computed from when it is summed
+        over any sample of rows (`score_of_sums`): here a numerator and a denominator."""
         right = (logits.argmax(-1) == self.labels).astype(np.float64)
         return np.stack([right, np.ones_like(right)], 1)
+
+    @staticmethod
+    def score_of_sums(sums: np.ndarray) -> np.ndarray:
+        """The main score [...] from sums [..., k] of `parts` over rows."""
+        return ratio_of_sums(sums)
+
+    def decision(self, logits: np.ndarray) -> dict[str, float]:
+        """What these examples choose besides the weights, by its name in result.json."""
+        return {}
+
+    def with_decision(self, decision: dict) -> "Encoded":
+        """The same examples, scored as a model with this decision predicts."""
+        return self
 
     def scores(self, logits: np.ndarray) -> dict[str, float]:
         """Scores by name."""
@@ -87,7 +103,15 @@ class Encoded:
 
 
 def encode(encoder, examples: list[Example], max_length: int) -> Encoded:
-    """Encode examples with a `data_pipeline.text.encode.WordPieceEncoder`.
+    """Encode examples with a `data_pipeline.text.encode.WordPieceEncoder`."""
+    labels = [-1 if example.label is None else example.label for example in examples]
+    return Encoded(*encode_texts(encoder, examples, max_length), np.asarray(labels, np.int64))
+
+
+def encode_texts(
+    encoder, examples: list[Example], max_length: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(input_ids, token_type_ids) of each example, int64 [tokens].
 
     Each example is encoded by itself: as a pair if it has one, even an empty one.
     """
@@ -101,8 +125,7 @@ def encode(encoder, examples: list[Example], max_length: int) -> Encoded:
         for row, ids, segments in zip(rows, *encoded, strict=True):
             input_ids[row] = np.asarray(ids, np.int64)
             types[row] = np.asarray(segments, np.int64)
-    labels = [-1 if example.label is None else example.label for example in examples]
-    return Encoded(input_ids, types, np.asarray(labels, np.int64))
+    return input_ids, types
 
 
 def pad(rows: list[np.ndarray], length: int | None = None, value: int = 0) -> np.ndarray:

@@ -19,8 +19,9 @@ from paddle import nn
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.text import tokenizer
-from finetune.training.encoder_model import EncoderModel
-from finetune.training.files import kind_of, read_labels, read_result
+from finetune.training.files import read_labels, read_result
+from finetune.training.heads import CLASSIFIERS, Classifier
+from finetune.training.kinds import KINDS, kind_of
 from pretrain.encoders import weights
 from pretrain.encoders.config import read_config
 from pretrain.encoders.load import (
@@ -32,52 +33,6 @@ from pretrain.encoders.load import (
     set_norm_epsilon,
     zero_pooler,
 )
-
-
-class Classifier(EncoderModel):
-    """Logits [B, classes] for `input_ids` and `token_type_ids`, both int64 [B, L]."""
-
-    kind = "classification"
-    architecture = "ForSequenceClassification"  # PaddleNLP's name for such a head
-
-    def __init__(self, encoder: nn.Layer, classes: int, dropout: float | None = None):
-        super().__init__(encoder)
-        config = encoder.config
-        self.dropout = nn.Dropout(config.hidden_dropout_prob if dropout is None else dropout)
-        self.classifier = nn.Linear(config.hidden_size, classes)
-        self.classifier.weight.set_value(
-            paddle.normal(0.0, config.initializer_range, self.classifier.weight.shape)
-        )
-
-    @property
-    def classes(self) -> int:
-        """Number of labels."""
-        return self.classifier.weight.shape[1]
-
-    def forward(self, input_ids, token_type_ids):
-        """Logits [B, classes]."""
-        return self.head(self.states(input_ids, token_type_ids)[-1])
-
-    def head(self, state):
-        """Logits [B, classes] from the last layer's output [B, >=1, H]; only row 0 is read."""
-        return self.classifier(self.dropout(self.encoder.pooler(state)))
-
-
-class TokenClassifier(Classifier):
-    """Logits [B, L, labels]: one linear layer on every token's state. The pooler is not used."""
-
-    kind = "tokens"
-    architecture = "ForTokenClassification"
-    reads_first_row = False
-
-    def head(self, state):
-        """Logits [B, L, labels] from the last layer's output [B, L, H]."""
-        return self.classifier(self.dropout(state))
-
-
-CLASSIFIERS: dict[str, type[Classifier]] = {
-    form.kind: form for form in (Classifier, TokenClassifier)
-}
 
 
 @dataclass
@@ -128,6 +83,7 @@ def save(
     prefix = model.encoder.base_model_prefix
     family = type(model.encoder).__name__.removesuffix("Model")
     config["architectures"] = [f"{family}{model.architecture}"]
+    config["problem_type"] = KINDS[model.kind].problem_type
     config["num_labels"] = len(labels)
     config["id2label"] = {str(index): label for index, label in enumerate(labels)}
     config["label2id"] = {label: index for index, label in enumerate(labels)}
@@ -149,10 +105,11 @@ def load(directory: Path | str) -> LoadedClassifier:
     (`BertForSequenceClassification`); UserError when it is none or is damaged."""
     directory = Path(directory)
     config = read_config(directory)
-    labels = read_labels(directory)
+    kind = kind_of(config)
+    labels = read_labels(directory, KINDS[kind].least_labels)
     tensors = weights.read(directory)
     encoder = build_for_weights(config, tensors, str(directory))
-    model = CLASSIFIERS[kind_of(config)](encoder, len(labels))
+    model = CLASSIFIERS[kind](encoder, len(labels))
     if "layer_norm_eps" in config:
         set_norm_epsilon(model, float(config["layer_norm_eps"]))
     resize(model, config.get("kept_heads"), config.get("kept_ffn"))

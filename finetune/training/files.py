@@ -10,9 +10,9 @@ from pretrain.encoders.config import DEFAULT_SIZES, family_of, first_position, r
 ACTIVATION_SCALES = "activation_scales.json"  # of quantisation-aware training
 
 
-def read_labels(directory: Path) -> list[str]:
+def read_labels(directory: Path, least: int = 2) -> list[str]:
     """The names of the classes, in the order of the logits: labels.json, or else `id2label` of
-    config.json, as transformers writes it."""
+    config.json, as transformers writes it. UserError when there are less than `least`."""
     path = Path(directory) / "labels.json"
     try:
         labels = json.loads(path.read_text(encoding="utf-8"))
@@ -27,11 +27,11 @@ def read_labels(directory: Path) -> list[str]:
         )
     if (
         not isinstance(labels, list)
-        or len(labels) < 2
+        or len(labels) < least
         or not all(isinstance(label, str) for label in labels)
         or len(set(labels)) < len(labels)
     ):
-        raise UserError(f"{path}: must be a list of two or more different label names")
+        raise UserError(f"{path}: must be a list of {least} or more different label names")
     return labels
 
 
@@ -83,10 +83,12 @@ def read_result(directory: Path) -> dict:
     length = result.get("max_length", 4)
     if not isinstance(length, int) or isinstance(length, bool) or length < 4:
         raise UserError(f"{path}: max_length {length!r} is not a whole number of 4 or more")
+    check_threshold(result, path)
     return result
 
 
-def kind_of(config: dict) -> str:
-    """The kind of task that a classifier's config.json was saved for."""
-    names = config.get("architectures") or [""]
-    return "tokens" if str(names[0]).endswith("ForTokenClassification") else "classification"
+def check_threshold(about: dict, where: Path) -> None:
+    """UserError unless the threshold of a file, if it has one, is a probability."""
+    value = about.get("threshold", 0.5)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise UserError(f"{where}: threshold {value!r} is not a number between 0 and 1")

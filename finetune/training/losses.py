@@ -16,6 +16,14 @@ def soft_cross_entropy(student, teacher, temperature: float = 1.0):
     return -(target * F.log_softmax(student / temperature, axis=-1)).sum(-1).mean() * temperature**2
 
 
+def soft_binary_cross_entropy(student, teacher, temperature: float = 1.0):
+    """Binary cross-entropy of logits / T against the teacher's probabilities at T, times T^2, mean
+    over rows and labels; both [B, labels]."""
+    target = F.sigmoid(teacher / temperature)
+    loss = F.binary_cross_entropy_with_logits(student / temperature, target)
+    return loss * temperature**2
+
+
 def counted(logits, labels):
     """The rows of logits [B, C], or of [B, L, C] for labels [B, L] with IGNORE, that have a label:
     [n, C]."""
@@ -32,6 +40,14 @@ def hidden_mse(student: list, teacher: list, attention_mask):
     return paddle.add_n(
         [(((a - b) ** 2) * mask).sum() / count for a, b in zip(student, teacher, strict=True)]
     )
+
+
+def positive_weights(labels: np.ndarray) -> np.ndarray:
+    """float32 [classes]: rows without a label for each with it, from 0 or 1 [n, classes]; 1 for
+    labels that no row or every row has."""
+    positive = labels.sum(0)
+    negative = len(labels) - positive
+    return np.where(positive * negative, negative / np.maximum(positive, 1), 1.0).astype("float32")
 
 
 def class_weights(labels: np.ndarray, classes: int) -> np.ndarray:

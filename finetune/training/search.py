@@ -157,21 +157,12 @@ class Trials:
     def train(self, params: dict[str, Any], number: int, trial=None) -> float:
         """Train with `params` into the candidate's directory; equal params give equal weights."""
         import optuna
-        import paddle
 
-        from finetune.training import classifier
-        from finetune.training.evaluate import evaluate
-        from finetune.training.fit import fit
-        from finetune.training.train import backward_of, teacher_of
+        from finetune.training.train import fine_tune
 
         settings = fit_settings(self.recipe.train, params)
         distill = distill_settings(self.recipe.distill, params)
         data = self.data
-        paddle.seed(settings.seed)
-        model = classifier.from_encoder(
-            self.recipe.encoder, len(data.task.labels), data.task.kind, self.recipe.weights
-        )
-        teacher = teacher_of(distill, data) if distill else None
 
         def report(entry: dict) -> None:
             if trial is None:
@@ -180,15 +171,7 @@ class Trials:
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        fitted = fit(
-            model,
-            data.train,
-            settings,
-            backward_of(model, settings, data.train, teacher, distill),
-            lambda: evaluate(model, data.dev),
-            label=f"trial {number}",
-            on_evaluation=report,
-        )
+        model, fitted = fine_tune(self.recipe, data, settings, distill, f"trial {number}", report)
         candidate = self.recipe.output_dir / CANDIDATE
         shutil.rmtree(candidate, ignore_errors=True)
         data.save(model, candidate, data.result(model, fitted, trial=number, params=params))

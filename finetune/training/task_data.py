@@ -7,7 +7,7 @@ from finetune.tasks import Task, open_task
 from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
-from finetune.training.evaluate import evaluate
+from finetune.training.evaluate import evaluate, logits_of
 from finetune.training.files import check_labels
 from finetune.training.fit import Fitted
 from finetune.training.kinds import encode_examples
@@ -27,11 +27,13 @@ class TaskData:
 
     def result(self, model, fitted: Fitted, **more) -> dict:
         """The content of result.json of a classifier directory."""
+        decision = self.dev.decision(logits_of(model, self.dev)) if self.dev.decides else {}
         return {
             "task": self.task.name,
             "split": self.task.held_out_split,
-            **evaluate(model, self.test),
+            **evaluate(model, self.test.with_decision(decision)),
             "dev": fitted.best,
+            **decision,
             "best_step": fitted.step,
             "max_length": self.max_length,
             **more,

@@ -8,7 +8,7 @@ A text that does not fit is cut, after a sentence where possible, into several r
 it is lost; an entity that a cut goes through cannot be found and counts as missed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -37,9 +37,9 @@ class EncodedTokens(Encoded):
 
     def subset(self, rows: np.ndarray) -> "EncodedTokens":
         """The given rows."""
-        columns = (self.input_ids, self.token_type_ids, self.labels, self.places, self.gold)
-        ids, types, labels, places, gold = ([column[row] for row in rows] for column in columns)
-        return EncodedTokens(ids, types, labels, self.names, places, self.examples[rows], gold)
+        names = ("input_ids", "token_type_ids", "labels", "places", "gold")
+        columns = {name: [getattr(self, name)[row] for row in rows] for name in names}
+        return replace(self, **columns, examples=self.examples[rows])
 
     def label_batch(self, rows: np.ndarray, length: int) -> np.ndarray:
         """int64 [B, length], `IGNORE` beyond the end of a row."""

@@ -1,20 +1,19 @@
 """Fine-tune a released encoder on a task, with or without a fine-tuned teacher's logits."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import paddle
-import paddle.nn.functional as F
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.text import tokenizer
-from finetune.recipes import TrainRecipe
+from finetune.recipes import SearchRecipe, TrainRecipe
 from finetune.settings import DistillSettings, FitSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
 from finetune.training.files import check_labels, check_length
-from finetune.training.fit import fit
-from finetune.training.losses import class_weights, counted, soft_cross_entropy
+from finetune.training.fit import Fitted, fit
 from finetune.training.task_data import TaskData, encode_task
 
 
@@ -22,20 +21,38 @@ def train_classifier(recipe: TrainRecipe, directory: Path) -> None:
     """Fine-tune `recipe.encoder` and write the classifier into `directory`."""
     check_length(recipe.encoder, recipe.max_length)
     data = encode_task(recipe.task, Path(recipe.encoder), recipe.max_length)
-    paddle.seed(recipe.train.seed)
-    model = classifier.from_encoder(
-        recipe.encoder, len(data.task.labels), data.task.kind, recipe.weights
+    model, fitted = fine_tune(
+        recipe, data, recipe.train, recipe.distill, f"train {Path(recipe.output_dir).name}"
     )
-    teacher = teacher_of(recipe.distill, data) if recipe.distill else None
+    data.save(model, directory, data.result(model, fitted))
+
+
+def fine_tune(
+    source: TrainRecipe | SearchRecipe,
+    data: TaskData,
+    settings: FitSettings,
+    distill: DistillSettings | None,
+    label: str,
+    on_evaluation: Callable[[dict], None] = lambda entry: None,
+) -> tuple[classifier.Classifier, Fitted]:
+    """A classifier on `source.encoder`, trained; `on_evaluation` is that of `fit`."""
+    paddle.seed(settings.seed)
+    model = classifier.from_encoder(
+        source.encoder, len(data.task.labels), data.task.kind, source.weights
+    )
+    model.start(data.train)
+    teacher = teacher_of(distill, data) if distill else None
     fitted = fit(
         model,
         data.train,
-        recipe.train,
-        backward_of(model, recipe.train, data.train, teacher, recipe.distill),
+        settings,
+        backward_of(model, settings, data.train, teacher, distill),
         lambda: evaluate(model, data.dev),
-        label=f"train {Path(recipe.output_dir).name}",
+        label=label,
+        on_evaluation=on_evaluation,
     )
-    data.save(model, directory, data.result(model, fitted))
+    model.finish()
+    return model, fitted
 
 
 def teacher_of(distill: DistillSettings, data: TaskData):
@@ -58,22 +75,17 @@ def backward_of(
     teacher=None,
     distill: DistillSettings | None = None,
 ):
-    """`backward(batch)` of fine-tuning: cross-entropy, mixed with a teacher's if there is one."""
-    weight = (
-        paddle.to_tensor(class_weights(data.counted_labels(), model.classes))
-        if settings.balance_classes
-        else None
-    )
+    """`backward(batch)` of fine-tuning: the kind's loss, mixed with a teacher's if there is one."""
+    weight = model.loss_weight(data, settings.balance_classes)
 
     def backward(batch) -> float:
         inputs = batch["input_ids"], batch["token_type_ids"]
         logits = model(*inputs)
-        loss = F.cross_entropy(logits, batch["labels"], weight=weight)
+        loss = model.loss(logits, batch["labels"], weight)
         if teacher is not None:
             with paddle.no_grad():
                 target = teacher(*inputs)
-            rows = (counted(values, batch["labels"]) for values in (logits, target))
-            soft = soft_cross_entropy(*rows, distill.temperature)
+            soft = model.soft_loss(logits, target, batch["labels"], distill.temperature, weight)
             loss = distill.alpha * soft + (1 - distill.alpha) * loss
         loss.backward()
         return float(loss)

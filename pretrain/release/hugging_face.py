@@ -68,11 +68,13 @@ def write_hugging_face_classifier(
     labels: list[str],
     tokenizer_dir: Path,
     max_length: int,
+    problem_type: str | None = None,
 ) -> None:
     """Write an encoder with a linear head for `transformers.AutoModelFor...`.
 
     architecture: `ForSequenceClassification` or `ForTokenClassification`; labels: names of the
-    head's outputs. Token classification has no pooler there. UserError as from
+    head's outputs; problem_type: `single_label_classification`, `regression`, ..., of which
+    transformers takes its loss. Token classification has no pooler there. UserError as from
     `hugging_face_config`.
     """
     config = hugging_face_config(encoder, architecture)
@@ -80,8 +82,8 @@ def write_hugging_face_classifier(
         "id2label": {str(index): label for index, label in enumerate(labels)},
         "label2id": {label: index for index, label in enumerate(labels)},
     }
-    if architecture == "ForSequenceClassification":
-        config["problem_type"] = "single_label_classification"
+    if problem_type is not None:
+        config["problem_type"] = problem_type
     prefix = config["model_type"]
     tensors = {f"{prefix}.{n}": value for n, value in hugging_face_tensors(encoder).items()}
     if architecture == "ForTokenClassification":

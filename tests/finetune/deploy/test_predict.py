@@ -10,7 +10,8 @@ import pytest
 
 from data_pipeline.base.errors import UserError
 from finetune.__main__ import main
-from finetune.deploy.predict import Predictor, softmax
+from finetune.deploy.answers import softmax
+from finetune.deploy.predict import Predictor
 
 TEXTS = ["今晴是很好", "股是很不好他", "我雨在有和", "他在涨了的"]
 

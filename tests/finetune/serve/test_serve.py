@@ -14,7 +14,8 @@ import urllib.request
 import pytest
 from fastapi.testclient import TestClient
 
-from finetune.deploy.predict import Prediction, Predictor
+from finetune.deploy.answers import Prediction
+from finetune.deploy.predict import Predictor
 from finetune.recipes import ServeRecipe
 from finetune.serve.app import create_app
 from finetune.serve.batcher import Batcher, BusyError

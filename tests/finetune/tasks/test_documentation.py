@@ -1,13 +1,15 @@
 """docs/tasks.md: its table is the registry's, its recipe is valid, its code and sizes are right."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
 from data_pipeline.base.recipes import check
-from finetune.recipes import TrainRecipe
+from finetune.__main__ import parser
+from finetune.recipes import ExportRecipe, TrainRecipe
 from finetune.tasks import Task, open_task
 from finetune.tasks.entities import bio_sentences
 from finetune.tasks.registry import TASKS
@@ -34,14 +36,24 @@ def test_sizes_are_those_of_the_splits(row):
     assert ("entity F1" in row[2]) == (task.kind == "tokens")
 
 
-def test_the_recipe_is_valid():
-    (text,) = blocks("yaml")
-    assert check(TrainRecipe, yaml.safe_load(text), "docs").task.name == "people_daily_ner"
+def test_the_recipes_are_valid():
+    recipes = [yaml.safe_load(text) for text in blocks("yaml")]
+    trained = [check(TrainRecipe, values, "docs") for values in recipes if "task" in values]
+    assert [recipe.task.name for recipe in trained] == ["people_daily_ner", "score_file"]
+    (exported,) = (values for values in recipes if "task" not in values)
+    assert check(ExportRecipe, exported, "docs").embedding.pooling == "mean"
+
+
+def test_the_commands_have_these_arguments():
+    commands = [line for text in blocks("") for line in text.splitlines()]
+    for line in commands:
+        if line.startswith("python -m finetune"):
+            assert parser().parse_args(shlex.split(line)[3:]).command in line
 
 
 def test_the_columns_can_be_read(tmp_path):
     path = tmp_path / "a.bio"
-    path.write_text(blocks("")[-1], encoding="utf-8")
+    path.write_text(next(text for text in blocks("") if "B-PER" in text), encoding="utf-8")
     (example,) = bio_sentences(path, None)
     assert example.text == "江泽民在北京"
     assert [span.label for span in example.spans] == ["PER", "LOC"]

@@ -1,14 +1,28 @@
-"""Accuracy, macro-F1 and losses against other implementations."""
+"""Scores and losses against other implementations."""
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 import pytest
+from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 
-from finetune.training.losses import class_weights, hidden_mse, soft_cross_entropy
-from finetune.training.scores import scores
+from finetune.training.losses import (
+    class_weights,
+    hidden_mse,
+    positive_weights,
+    soft_binary_cross_entropy,
+    soft_cross_entropy,
+)
+from finetune.training.scores import (
+    CORRELATIONS,
+    LABEL_SET_SCORES,
+    best_threshold,
+    moments,
+    pearson_of_sums,
+    scores,
+)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -19,6 +33,58 @@ def test_scores_equal_scikit_learn(seed):
     found = scores(logits, labels)
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, logits.argmax(1)))
     assert found["macro_f1"] == pytest.approx(f1_score(labels, logits.argmax(1), average="macro"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_label_set_scores_equal_scikit_learn(seed):
+    random = np.random.default_rng(seed)
+    gold, predicted = (random.random((40, 5)) < [0.5, 0.3, 0.1, 0.05, 0.0] for _ in range(2))
+    counts = [values.sum(0) for values in (gold & predicted, predicted, gold)]
+    for name, average in (("micro_f1", "micro"), ("macro_f1", "macro")):
+        wanted = f1_score(gold, predicted, average=average, zero_division=np.nan)
+        assert LABEL_SET_SCORES[name](*counts) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_threshold_is_better_than_the_best(seed):
+    random = np.random.default_rng(seed)
+    gold = random.random((12, 3)) < 0.3
+    probabilities = np.round(0.4 * gold + 0.6 * random.random((12, 3)), 1)  # many are equal
+
+    def quality(threshold):
+        return f1_score(gold, probabilities >= threshold, average="micro", zero_division=0)
+
+    best = max(quality(threshold) for threshold in np.linspace(0.01, 0.99, 99))
+    assert quality(best_threshold(probabilities, gold)) == pytest.approx(best)
+    assert best_threshold(probabilities, np.zeros((12, 3))) == 0.5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_correlations_equal_scipy(seed):
+    random = np.random.default_rng(seed)
+    gold = random.integers(0, 6, 50).astype(float)  # with equal ranks
+    predicted = 1e4 + np.round(gold + random.normal(size=50), 1)
+    wanted = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}
+    for name, function in CORRELATIONS.items():
+        assert function(predicted, gold) == pytest.approx(wanted[name](predicted, gold)[0])
+        assert function(np.ones(50), gold) == 0.0
+    rows = random.integers(0, 50, 50)  # a resample's correlation comes from sums of the same rows
+    assert pearson_of_sums(moments(predicted, gold)[rows].sum(0)) == pytest.approx(
+        stats.pearsonr(predicted[rows], gold[rows])[0]
+    )
+
+
+def test_positive_weights_are_the_negatives_for_each_positive():
+    labels = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]], np.float32)
+    assert positive_weights(labels).tolist() == [3, 1, 1]
+
+
+def test_soft_binary_cross_entropy_of_a_sure_teacher_is_that_of_its_labels():
+    logits, labels = paddle.randn([5, 3]), paddle.to_tensor(np.eye(5, 3, dtype="float32"))
+    teacher = (labels - 0.5) * 200
+    assert float(soft_binary_cross_entropy(logits, teacher)) == pytest.approx(
+        float(F.binary_cross_entropy_with_logits(logits, labels)), rel=1e-5
+    )
 
 
 def test_class_weights_equal_scikit_learn():

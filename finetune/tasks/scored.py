@@ -1,0 +1,39 @@
+"""A user's texts or pairs with a score each: regression, and similarity where there are pairs."""
+
+import math
+
+from data_pipeline.base.errors import UserError
+from finetune.tasks.base import Example, Task
+from finetune.tasks.files import LabelledRow, require_files, rows
+from finetune.tasks.options import TaskOptions
+
+
+def score_file(settings: TaskOptions) -> Task:
+    """A task from `settings.train/dev/test`, whose column `settings.label` holds numbers."""
+    require_files(settings)
+
+    def read(split: str) -> list[Example] | None:
+        path = getattr(settings, split)
+        if path is None:
+            return None
+        examples = [
+            Example(row.text, row.pair, score=number_of(row, settings.label))
+            for row in rows(path, settings)
+        ]
+        if split == "train" and len({example.score for example in examples}) < 2:
+            raise UserError(f"{path}: all scores are equal; nothing to learn")
+        return examples
+
+    return Task(settings.train.stem, [settings.label], read, kind="regression")
+
+
+def number_of(row: LabelledRow, column: str) -> float:
+    """A row's score; UserError when it is no finite number."""
+    value = row.label
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{row.where}: {column} {value!r} is not a number")
+    return number
