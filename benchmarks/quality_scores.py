@@ -125,7 +125,7 @@ def fitted_model(encoder: Path, data, settings: FitSettings):
     from finetune.training import classifier
     from finetune.training.evaluate import evaluate
     from finetune.training.fit import fit
-    from finetune.training.train import backward_of
+    from finetune.training.train import losses_of
 
     paddle.seed(settings.seed)
     model = classifier.from_encoder(encoder, len(data.task.labels), data.task.kind)
@@ -133,7 +133,7 @@ def fitted_model(encoder: Path, data, settings: FitSettings):
         model,
         data.train,
         settings,
-        backward_of(model, settings, data.train),
+        losses_of(model, settings, data.train),
         lambda: evaluate(model, data.dev),
         label=f"{encoder.name} {data.task.name}",
     )
@@ -147,16 +147,18 @@ def predicted_seconds(encoder: Path, name: str, how: FineTuning) -> float:
     from finetune.training import classifier
     from finetune.training.batches import shuffled
     from finetune.training.evaluate import logits_of
-    from finetune.training.train import backward_of
+    from finetune.training.train import losses_of
 
     data = encoded(name, encoder, how)
     model = classifier.from_encoder(encoder, len(data.task.labels), data.task.kind)
-    backward = backward_of(model, fit_settings(how, len(data.train), 1e-4, 1), data.train)
+    losses = losses_of(model, fit_settings(how, len(data.train), 1e-4, 1), data.train)
     steps = []
     for rows, _ in zip(shuffled(data.train.lengths, BATCH, 1), range(5), strict=False):
         batch = {key: paddle.to_tensor(v) for key, v in data.train.take(rows).items()}
         began = time.monotonic()
-        backward(batch)
+        for loss in losses(batch):
+            loss.backward()
+            float(loss)
         model.clear_gradients()
         steps.append(time.monotonic() - began)
     sample = data.dev.first(4 * BATCH)

@@ -28,6 +28,13 @@ class FitSettings(Recipe):
     """Passes over the training data."""
     batch_size: BatchSize = 32
     """Examples in one optimiser step, over all ranks."""
+    micro_batch_size: BatchSize | None = None
+    """Examples that one rank computes at a time; the gradients of a step's parts add up to those of
+    the whole batch. By default all of a rank's share. (With balance_classes, parts count by their
+    examples.)"""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of matrix products, layer norms, GELU and softmax in training on a GPU; weights stay float32,
+    and float16 has a loss scale. On a CPU, Paddle ignores anything but float32."""
     learning_rate: LearningRate = 5e-5
     """Highest learning rate; linear warm-up before it, linear decay to 0 after."""
     warmup_share: float = Field(0.1, ge=0, lt=1)

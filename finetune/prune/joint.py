@@ -1,5 +1,6 @@
 """Train several widths of one network together, each taught by the full fine-tuned model."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from finetune.settings import WidthSettings
 from finetune.training import classifier, ranks
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
-from finetune.training.fit import Fitted, fit
+from finetune.training.fit import Fitted, Losses, fit
 from finetune.training.losses import hidden_mse
 from finetune.training.task_data import load_with_task
 
@@ -32,7 +33,7 @@ def prune_widths(recipe: PruneRecipe, directory: Path) -> None:
         model,
         data.train,
         settings.fit,
-        backward_of(model, teacher, settings, data.train),
+        losses_of(model, teacher, settings, data.train),
         best.evaluate,
         label="prune",
     )
@@ -80,26 +81,23 @@ class BestWidths:
         return small, Fitted(scores, step, fitted.history)
 
 
-def backward_of(model, teacher, settings: WidthSettings, data: Encoded):
-    """`backward(batch)` of joint training: every width learns from the teacher."""
+def losses_of(model, teacher, settings: WidthSettings, data: Encoded) -> Losses:
+    """`losses(batch)` of joint training: every width learns from the teacher. A loss's gradients
+    are taken before the next width runs; those of all widths add up in the shared weights."""
     weight = model.loss_weight(data, balance=False)
 
-    def backward(batch) -> float:
+    def losses(batch) -> Iterator[paddle.Tensor]:
         inputs = batch["input_ids"], batch["token_type_ids"]
         mask = batch["input_ids"] != model.encoder.config.pad_token_id
         with paddle.no_grad():
             target_states = teacher.states(*inputs)
             target = teacher.head(target_states[-1])
-        total = 0.0
-        for value in settings.widths:  # gradients of all widths add up in the shared weights
+        for value in settings.widths:
             width.set_width(model, value)
             states = model.states(*inputs)
             logits = model.head(states[-1])
             loss = model.soft_loss(logits, target, batch["labels"], weight=weight)
             loss = loss + settings.hidden_weight * hidden_mse(states, target_states, mask)
-            loss = loss / len(settings.widths)
-            loss.backward()
-            total += float(loss)
-        return total
+            yield loss / len(settings.widths)
 
-    return backward
+    return losses

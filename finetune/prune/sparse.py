@@ -21,7 +21,7 @@ from finetune.settings import SparseSettings
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
 from finetune.training.task_data import load_with_task
-from finetune.training.train import backward_of, teacher_of
+from finetune.training.train import losses_of, teacher_of
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as in the published code
 
@@ -36,7 +36,7 @@ def sparsify_classifier(recipe: SparseRecipe, directory: Path) -> None:
         model,
         data.train,
         settings.fit,
-        backward_of(model, settings.fit, data.train, teacher, recipe.distill),
+        losses_of(model, settings.fit, data.train, teacher, recipe.distill),
         lambda: evaluate(model, data.dev),
         label=f"prune by {settings.method}",
         on_gradients=pruner.on_gradients,

@@ -20,7 +20,7 @@ from finetune.training import classifier
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
 from finetune.training.task_data import load_with_task
-from finetune.training.train import backward_of
+from finetune.training.train import losses_of
 
 
 def train_for_int8(recipe: QatRecipe, directory: Path) -> None:
@@ -31,7 +31,7 @@ def train_for_int8(recipe: QatRecipe, directory: Path) -> None:
         model,
         data.train,
         recipe.qat,
-        backward_of(model, recipe.qat, data.train),
+        losses_of(model, recipe.qat, data.train),
         lambda: evaluate(model, data.dev),
         label="quantisation-aware training",
     )

@@ -66,6 +66,10 @@ class Encoded:
             )
         return asked or cls.score_names[0]
 
+    def count(self, rows: np.ndarray) -> int:
+        """How many labels of these rows a loss is the mean of."""
+        return len(rows)
+
     def label_batch(self, rows: np.ndarray, length: int) -> np.ndarray:
         """Labels of a batch, as they stand in `labels`."""
         return self.labels[rows]

@@ -1,6 +1,6 @@
 """The training loop that fine-tuning, distillation and every kind of pruning share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,11 @@ from finetune.training import ranks
 from finetune.training.batches import Encoded, shuffled
 from pretrain.encoders.cpu import prepare_cpu
 from pretrain.encoders.linear import replaced_linears
+from pretrain.training import precision
+from pretrain.training.settings import Precision
+
+Losses = Callable[[dict], Iterable[paddle.Tensor]]
+SHOW_EVERY = 20  # steps between two readings of the loss for the progress bar
 
 
 @dataclass
@@ -30,7 +35,7 @@ def fit(
     model,
     data: Encoded,
     settings: FitSettings,
-    backward: Callable[[dict], float],
+    losses: Losses,
     evaluate: Callable[[], dict[str, float]],
     *,
     label: str = "train",
@@ -41,13 +46,20 @@ def fit(
 ) -> Fitted:
     """Train `model` in place and leave it with the weights that scored best on dev.
 
-    `backward(batch)` computes the losses of one batch of tensors, runs their backward passes and
-    returns the value to log; `evaluate()` gives the dev scores. `on_gradients(step, total)` runs
-    when the gradients are those of the whole batch, over all ranks, and `after_step(step, total)`
-    after each update, counted from 1 (pruning masks go there). With `keep_last` the last weights
-    stay, as a schedule that ends in its most pruned state needs. `on_evaluation` may raise to
-    end the run.
+    `losses(batch)` gives the losses of one batch of tensors, whose sum is minimised; `evaluate()`
+    gives the dev scores. `on_gradients(step, total)` runs when the gradients are those of the whole
+    batch, over all ranks, and `after_step(step, total)` after each update, counted from 1 (pruning
+    masks go there). With `keep_last` the last weights stay, as a schedule that ends in its most
+    pruned state needs. `on_evaluation` may raise to end the training.
+
+    The host reads the loss at evaluations and every SHOW_EVERY steps only, so that a GPU need not
+    wait for it.
     """
+    precision.configure(number_formats(settings))
+    scaler = paddle.amp.GradScaler(
+        enable=precision.effective_dtype(number_formats(settings)) == "float16",
+        init_loss_scaling=number_formats(settings).initial_loss_scale,
+    )
     score = data.score_name(settings.choose_by)
     world = ranks.join()
     prepare_cpu()
@@ -55,7 +67,8 @@ def fit(
     total = max(1, round(settings.epochs * np.ceil(len(data) / settings.batch_size)))
     every = settings.evaluate_every or max(1, int(np.ceil(len(data) / settings.batch_size / 2)))
     optimizer, schedule = _optimizer(model, settings, total)
-    fitted, weights, losses, stale = Fitted({}, 0), None, [], 0
+    fitted, weights, stale = Fitted({}, 0), None, 0
+    summed, since = paddle.zeros([]), 0  # loss since the last evaluation, on the device
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     model.train()
@@ -64,22 +77,25 @@ def fit(
         Progress(label, total, "step", quiet=world.rank > 0) as progress,
     ):
         for step, rows in enumerate(_batches(data, settings, total), 1):
-            losses.append(backward(_tensors(data.take(world.mine(rows)))))
+            loss = add_gradients(losses, data, world.mine(rows), settings, scaler)
             world.average(model.parameters(), world.share(rows))
+            scaler.unscale_(optimizer)
             on_gradients(step, total)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.clear_grad()
             schedule.step()
             after_step(step, total)
-            progress.add(1, loss=losses[-1])
+            summed, since = summed + loss, since + 1
+            progress.add(1, **({} if step % SHOW_EVERY else {"loss": float(loss)}))
             if step % every and step != total:
                 continue
             entry = {
                 "step": step,
-                "loss": float(np.mean(losses)),
+                "loss": float(summed) / since,
                 **ranks.from_first(world, evaluate),
             }
-            losses = []
+            summed, since = paddle.zeros([]), 0
             fitted.history.append(entry)
             on_evaluation(entry)
             if keep_last or not fitted.best or entry[score] > fitted.best[score]:
@@ -94,6 +110,36 @@ def fit(
         model.set_state_dict(weights)
     model.eval()
     return fitted
+
+
+def add_gradients(
+    losses: Losses, data: Encoded, rows: np.ndarray, settings: FitSettings, scaler
+) -> paddle.Tensor:
+    """Add the gradients of the mean loss over `rows`, in parts of at most
+    `settings.micro_batch_size`; returns the loss, a scalar on the device."""
+    size = settings.micro_batch_size or len(rows)
+    parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+    counts = [data.count(part) for part in parts]
+    total = paddle.zeros([])
+    for part, count in zip(parts, counts, strict=True):
+        share = count / max(1, sum(counts))
+        if share == 0 and len(parts) > 1:
+            continue  # no label in it: its mean loss is no number
+        remaining = iter(losses(_tensors(data.take(part))))
+        while (loss := _next_loss(remaining, settings)) is not None:
+            scaler.scale(loss * share).backward()
+            total = total + loss.detach() * share
+    return total
+
+
+def _next_loss(remaining: Iterator[paddle.Tensor], settings: FitSettings) -> paddle.Tensor | None:
+    with precision.autocast(number_formats(settings)):
+        return next(remaining, None)
+
+
+def number_formats(settings: FitSettings) -> Precision:
+    """As pre-training's settings have them; TF32 as Paddle has it."""
+    return Precision(dtype=settings.dtype, tf32=True)
 
 
 def set_dropout(model, probability: float) -> None:

@@ -9,7 +9,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from data_pipeline.base.errors import UserError
-from finetune.training.batches import Encoded
+from finetune.training.batches import IGNORE, Encoded
 from finetune.training.encoder_model import EncoderModel
 from finetune.training.losses import (
     class_weights,
@@ -83,6 +83,19 @@ class TokenClassifier(Classifier):
     def head(self, state):
         """Logits [B, L, labels] from the last layer's output [B, L, H]."""
         return self.classifier(self.dropout(state))
+
+    def loss(self, logits, labels, weight=None):
+        """Cross-entropy, the (weighted) mean over the labelled tokens of labels [B, L].
+
+        Paddle's own mean divides by all tokens, padding too, where the ignored label is negative.
+        """
+        each = F.cross_entropy(logits, labels, weight=weight, reduction="none").reshape(
+            labels.shape
+        )
+        counts = (labels != IGNORE).astype("float32")
+        if weight is not None:
+            counts = counts * weight[labels.clip(min=0)]
+        return each.sum() / counts.sum()
 
 
 class Regressor(Classifier):

@@ -29,17 +29,19 @@ class World(order.World):
         return len(self.mine(rows)) / len(rows) if len(rows) >= self.size else 1 / self.size
 
     def average(self, parameters: list, share: float) -> None:
-        """Make every gradient the one of the whole batch."""
+        """Make every gradient the one of the whole batch, by one exchange for all of them."""
         if self.size == 1:
             return
         import paddle
         import paddle.distributed as dist
 
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        sizes = [int(parameter.size) for parameter in trained]
         with paddle.no_grad():  # gradients are leaves, which may not change in place otherwise
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad.scale_(share)
-                    dist.all_reduce(parameter.grad)
+            joined = paddle.concat([parameter.grad.flatten() for parameter in trained]) * share
+            dist.all_reduce(joined)
+            for parameter, values in zip(trained, paddle.split(joined, sizes), strict=True):
+                parameter.grad.set_value(values.reshape(parameter.shape))
 
 
 def current() -> World:

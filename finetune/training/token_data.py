@@ -41,6 +41,10 @@ class EncodedTokens(Encoded):
         columns = {name: [getattr(self, name)[row] for row in rows] for name in names}
         return replace(self, **columns, examples=self.examples[rows])
 
+    def count(self, rows: np.ndarray) -> int:
+        """Labelled tokens of these rows."""
+        return sum(int((self.labels[row] != IGNORE).sum()) for row in rows)
+
     def label_batch(self, rows: np.ndarray, length: int) -> np.ndarray:
         """int64 [B, length], `IGNORE` beyond the end of a row."""
         return pad([self.labels[row] for row in rows], length, IGNORE)

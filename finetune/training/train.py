@@ -1,6 +1,6 @@
 """Fine-tune a released encoder on a task, with or without a fine-tuned teacher's logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paddle
@@ -13,7 +13,7 @@ from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
 from finetune.training.files import check_labels, check_length
-from finetune.training.fit import Fitted, fit
+from finetune.training.fit import Fitted, Losses, fit
 from finetune.training.task_data import TaskData, encode_task
 
 
@@ -46,7 +46,7 @@ def fine_tune(
         model,
         data.train,
         settings,
-        backward_of(model, settings, data.train, teacher, distill),
+        losses_of(model, settings, data.train, teacher, distill),
         lambda: evaluate(model, data.dev),
         label=label,
         on_evaluation=on_evaluation,
@@ -68,17 +68,17 @@ def teacher_of(distill: DistillSettings, data: TaskData):
     return loaded.model
 
 
-def backward_of(
+def losses_of(
     model,
     settings: FitSettings,
     data: Encoded,
     teacher=None,
     distill: DistillSettings | None = None,
-):
-    """`backward(batch)` of fine-tuning: the kind's loss, mixed with a teacher's if there is one."""
+) -> Losses:
+    """`losses(batch)` of fine-tuning: the kind's loss, mixed with a teacher's if there is one."""
     weight = model.loss_weight(data, settings.balance_classes)
 
-    def backward(batch) -> float:
+    def losses(batch) -> Iterator[paddle.Tensor]:
         inputs = batch["input_ids"], batch["token_type_ids"]
         logits = model(*inputs)
         loss = model.loss(logits, batch["labels"], weight)
@@ -87,7 +87,6 @@ def backward_of(
                 target = teacher(*inputs)
             soft = model.soft_loss(logits, target, batch["labels"], distill.temperature, weight)
             loss = distill.alpha * soft + (1 - distill.alpha) * loss
-        loss.backward()
-        return float(loss)
+        yield loss
 
-    return backward
+    return losses

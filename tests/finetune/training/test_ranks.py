@@ -59,7 +59,7 @@ from finetune.tasks.settings import TaskSettings
 from finetune.training import ranks
 from finetune.training.fit import fit
 from finetune.training.task_data import load_with_task
-from finetune.training.train import backward_of
+from finetune.training.train import losses_of
 
 classifier, folder = sys.argv[1:3]
 files = {name: f"{folder}/{name}.jsonl" for name in ("train", "dev", "test")}
@@ -67,7 +67,7 @@ model, data = load_with_task(classifier, TaskSettings(name="file", **files))
 fit_settings = FitSettings(epochs=0.5, batch_size=16)
 settings = SparseSettings(method="movement", begin_share=0, every=2, fit=fit_settings)
 pruner = sparse.Pruner(model, settings)
-fit(model, data.train, fit_settings, backward_of(model, fit_settings, data.train),
+fit(model, data.train, fit_settings, losses_of(model, fit_settings, data.train),
     lambda: {"accuracy": 0.0, "macro_f1": 0.0}, on_gradients=pruner.on_gradients,
     after_step=pruner.after_step, keep_last=True)
 masks = np.concatenate([mask.ravel() for mask in pruner.masks.values()])

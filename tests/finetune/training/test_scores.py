@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 
+from finetune.training.batches import IGNORE
 from finetune.training.losses import (
     class_weights,
     hidden_mse,
@@ -121,3 +122,15 @@ def test_hidden_mse_ignores_padding():
     b = [paddle.full([1, 3, 2], 2.0), paddle.zeros([1, 3, 2])]
     b[1][:, 2] = 1e6
     assert float(hidden_mse(a, b, mask)) == pytest.approx(4.0)
+
+
+def test_the_loss_of_tokens_is_the_mean_over_labelled_ones(new_encoder, tmp_path):
+    from finetune.training import classifier
+
+    model = classifier.from_encoder(new_encoder(tmp_path), 3, "tokens")
+    logits = paddle.randn([2, 4, 3])
+    labels = paddle.to_tensor([[IGNORE, 0, 2, IGNORE], [IGNORE, 1, IGNORE, IGNORE]])
+    weight = paddle.to_tensor([1.0, 5.0, 0.5])
+    for chosen in (None, weight):
+        rows = F.cross_entropy(logits[labels != IGNORE], labels[labels != IGNORE], weight=chosen)
+        assert float(model.loss(logits, labels, chosen)) == pytest.approx(float(rows), rel=1e-5)

@@ -13,10 +13,11 @@ from finetune.recipes import TrainRecipe
 from finetune.settings import DistillSettings, FitSettings
 from finetune.tasks import open_task
 from finetune.training import classifier
-from finetune.training.batches import Encoded, encode
+from finetune.training.batches import IGNORE, Encoded, encode
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
-from finetune.training.train import backward_of
+from finetune.training.token_data import EncodedTokens
+from finetune.training.train import losses_of
 
 
 def test_learns_the_task(classifier_dir):
@@ -113,7 +114,7 @@ def test_keeps_the_best_and_stops_early(encoder):
         return {"accuracy": accuracy, "macro_f1": accuracy}
 
     settings = FitSettings(epochs=10, batch_size=32, evaluate_every=2, patience=2)
-    fitted = fit(model, toy(), settings, backward_of(model, settings, toy()), evaluated)
+    fitted = fit(model, toy(), settings, losses_of(model, settings, toy()), evaluated)
     assert fitted.step == 4
     assert [entry["step"] for entry in fitted.history] == [2, 4, 6, 8]
     np.testing.assert_array_equal(model.classifier.weight.numpy(), seen[1])
@@ -139,7 +140,7 @@ def test_balanced_classes_weigh_the_rare_one_more(encoder):
         import paddle
 
         batch = {k: paddle.to_tensor(v) for k, v in data.take(np.arange(64)).items()}
-        backward_of(model, settings, data)(batch)
+        sum(losses_of(model, settings, data)(batch)).backward()
         gradients.append(model.classifier.bias.grad.numpy().copy())
         model.clear_gradients()
     assert abs(gradients[1][1]) < abs(gradients[0][1])
@@ -252,3 +253,72 @@ def test_a_teacher_must_read_and_say_the_same(
     recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, distill=distill)
     with pytest.raises(UserError, match=message):
         stages.train(recipe)
+
+
+class FirstGradients(Exception):
+    """Ends a training after its first gradients."""
+
+
+def first_gradients(model, data, **settings) -> dict[str, np.ndarray]:
+    """Of every parameter, what the first step's optimiser gets."""
+    found = {}
+
+    def stop(step, total):
+        found.update({n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None})
+        raise FirstGradients
+
+    settings = FitSettings(epochs=1, batch_size=12, dropout=0.0, **settings)
+    with pytest.raises(FirstGradients):
+        fit(model, data, settings, losses_of(model, settings, data), dict, on_gradients=stop)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["classification", "tokens"])
+def test_gradients_of_parts_add_up_to_those_of_the_batch(kind, encoder):
+    lengths = [3 + i % 7 for i in range(12)]  # token labels: parts do not count alike
+    ids = [
+        np.array([2, *(5 + (i + j) % 9 for j in range(n - 2)), 3]) for i, n in enumerate(lengths)
+    ]
+    types = [np.zeros(n, np.int64) for n in lengths]
+    if kind == "tokens":
+        labels = [np.array([IGNORE, *(j % 3 for j in range(n - 2)), IGNORE]) for n in lengths]
+        data = EncodedTokens(ids, types, labels)
+    else:
+        data = Encoded(ids, types, np.arange(12) % 3)
+    model = classifier.from_encoder(encoder, 3, kind)
+    whole = first_gradients(model, data)
+    for micro in (5, 1):
+        model.clear_gradients()
+        parts = first_gradients(model, data, micro_batch_size=micro)
+        assert parts.keys() == whole.keys() and len(whole) > 10
+        for name, value in parts.items():
+            np.testing.assert_allclose(value, whole[name], atol=1e-6, err_msg=name)
+
+
+def test_the_host_does_not_wait_for_the_loss_of_every_step(encoder, monkeypatch):
+    import paddle
+
+    model, data, steps = classifier.from_encoder(encoder, 2), toy(256), []
+    reads = {"all": 0}
+
+    def counted(method):
+        def read(self, *arguments):
+            reads["all"] += 1
+            return method(self, *arguments)
+
+        return read
+
+    for name in ("numpy", "item", "tolist"):
+        monkeypatch.setattr(paddle.Tensor, name, counted(getattr(paddle.Tensor, name)))
+    settings = FitSettings(epochs=1, batch_size=4, evaluate_every=1000, dropout=0.0)
+    fit(
+        model,
+        data,
+        settings,
+        losses_of(model, settings, data),
+        lambda: {"accuracy": 0.0, "macro_f1": 0.0},
+        after_step=lambda step, total: steps.append(reads["all"]),
+    )
+    assert len(steps) == 64
+    assert steps[18] - steps[0] == 0  # none in 18 steps
+    assert steps[-1] - steps[0] == 3  # for the progress bar, at 20, 40 and 60
