@@ -123,7 +123,7 @@ class ExportRecipe(Recipe):
     format: Literal[*FORMATS] = "onnx"
     """`onnx` for ONNX Runtime, `paddle` for Paddle Inference, `hf` for transformers."""
     inference: InferenceSettings = InferenceSettings()
-    """`paddle`: how Paddle Inference runs it."""
+    """How it is run."""
     check_tolerance: float = Field(1e-3, gt=0)
     """Highest allowed difference from the outputs before the export."""
 
@@ -136,6 +136,20 @@ class ExportRecipe(Recipe):
                 "format: hf is for classifiers; `python -m pretrain release --format hf` writes an "
                 "encoder for transformers and sentence-transformers",
                 "encoder",
+                "format",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _graph_runs_so(self):
+        if self.inference.bfloat16 and (self.format != "paddle" or self.inference.device != "cpu"):
+            raise wrong_together(
+                "inference.bfloat16 is for format: paddle on a CPU", "inference", "format"
+            )
+        if self.inference.device == "gpu" and self.format == "hf":
+            raise wrong_together(
+                "inference.device is for exported graphs; format: hf has none",
+                "inference",
                 "format",
             )
         return self

@@ -149,32 +149,17 @@ class SparseSettings(Recipe):
         return self
 
 
-class TensorRTSettings(Recipe):
-    """How Paddle Inference uses TensorRT."""
-
-    precision: Literal["float32", "float16", "int8"] = "float16"
-    """Of TensorRT's kernels."""
-    workspace_mb: int = Field(1024, ge=1)
-    """Memory that TensorRT may use while it builds."""
-    max_batch: int = Field(32, ge=1)
-    """Largest batch."""
-    max_length: int = Field(128, ge=2)
-    """Longest text, in tokens."""
-    min_subgraph: int = Field(5, ge=1)
-    """Smaller parts of the graph stay with Paddle."""
-
-
 class InferenceSettings(Recipe):
-    """How Paddle Inference runs a graph; stored with the graph."""
+    """How an exported graph is run; stored with the graph."""
 
     device: Literal["cpu", "gpu"] = "cpu"
-    """`gpu` needs Paddle's GPU build."""
+    """`gpu` needs Paddle's GPU build for `format: paddle`, and the package onnxruntime-gpu (for its
+    CUDA provider) for `format: onnx`."""
     bfloat16: bool = False
-    """CPU: oneDNN in bfloat16, about twice as fast where the CPU has it, with 3 digits."""
+    """`paddle` on a CPU: oneDNN in bfloat16, about twice as fast where the CPU has it, with 3
+    digits."""
     memory_mb: int = Field(512, ge=1)
-    """GPU: memory taken at the start."""
-    tensorrt: TensorRTSettings | None = None
-    """GPU: optional."""
+    """`paddle` on a GPU: memory taken at the start."""
 
 
 class EmbeddingSettings(Recipe):

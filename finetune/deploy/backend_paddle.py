@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.base.errors import UserError
-from finetune.deploy.formats import INPUTS
 from finetune.settings import InferenceSettings
 
 
@@ -25,7 +24,7 @@ class DynamicBackend:
 
 
 class InferenceBackend:
-    """Paddle Inference on a static graph: oneDNN on a CPU, or a GPU with or without TensorRT."""
+    """Paddle Inference on a static graph: oneDNN on a CPU, or a GPU."""
 
     def __init__(self, directory: Path, settings: InferenceSettings, threads: int = 2):
         import paddle
@@ -42,7 +41,7 @@ class InferenceBackend:
             )
         config = inference.Config(str(graph), str(weights))
         config.disable_glog_info()
-        configure(config, settings, threads, inference.PrecisionType)
+        configure(config, settings, threads)
         self.predictor = inference.create_predictor(config)
 
     def logits(self, input_ids: np.ndarray, token_type_ids: np.ndarray) -> np.ndarray:
@@ -55,29 +54,13 @@ class InferenceBackend:
         return self.predictor.get_output_handle(output).copy_to_cpu()
 
 
-def configure(config, settings: InferenceSettings, threads: int, precisions) -> None:
-    """Put `settings` into a `paddle.inference.Config`; `precisions` is its PrecisionType."""
-    if settings.device == "cpu":
-        config.disable_gpu()
-        config.enable_mkldnn()
-        if settings.bfloat16:
-            config.enable_mkldnn_bfloat16()
-        config.set_cpu_math_library_num_threads(threads)
+def configure(config, settings: InferenceSettings, threads: int) -> None:
+    """Put `settings` into a `paddle.inference.Config`."""
+    if settings.device == "gpu":
+        config.enable_use_gpu(settings.memory_mb, 0)
         return
-    config.enable_use_gpu(settings.memory_mb, 0)
-    trt = settings.tensorrt
-    if trt is None:
-        return
-    names = {"float32": "Float32", "float16": "Half", "int8": "Int8"}
-    config.enable_tensorrt_engine(
-        workspace_size=trt.workspace_mb << 20,
-        max_batch_size=trt.max_batch,
-        min_subgraph_size=trt.min_subgraph,
-        precision_mode=getattr(precisions, names[trt.precision]),
-        use_static=False,
-        use_calib_mode=False,
-    )
-    smallest, usual = [1, 2], [trt.max_batch, min(32, trt.max_length)]
-    largest = [trt.max_batch, trt.max_length]
-    shapes = [{name: shape for name in INPUTS} for shape in (smallest, largest, usual)]
-    config.set_trt_dynamic_shape_info(*shapes)
+    config.disable_gpu()
+    config.enable_mkldnn()
+    if settings.bfloat16:
+        config.enable_mkldnn_bfloat16()
+    config.set_cpu_math_library_num_threads(threads)

@@ -40,7 +40,7 @@ def export_model(recipe: ExportRecipe, directory: Path) -> None:
         "origin": str(recipe.model),
         **more,
     }
-    if recipe.format == "paddle":
+    if recipe.format != "hf":
         deploy["inference"] = recipe.inference.model_dump(mode="json")
     write_json(directory / "deploy.json", deploy)
     check_outputs(source.model, directory, recipe.check_tolerance)

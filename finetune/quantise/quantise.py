@@ -10,7 +10,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.machine import int8_weight_peak
 from data_pipeline.text import tokenizer
-from finetune.deploy.backends import read_deploy
+from finetune.deploy.backends import inference_settings, read_deploy
 from finetune.deploy.onnx_graph import Graph
 from finetune.deploy.predict import Predictor
 from finetune.quantise import checks, onnx_int8
@@ -20,7 +20,7 @@ from finetune.quantise.observe import observe
 from finetune.quantise.qat_scales import trained_ranges
 from finetune.recipes import QuantiseRecipe
 from finetune.settings import QuantiseSettings
-from finetune.tasks import open_task
+from finetune.tasks import Task, open_task
 from finetune.training.batches import Encoded
 from finetune.training.files import check_labels
 
@@ -30,13 +30,8 @@ Ranges = dict[str, tuple[float, float]]
 def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
     """Write the INT8 form of `recipe.model` into `directory`."""
     source, settings = Path(recipe.model), recipe.quantise
-    if not (source / "model.onnx").is_file():
-        raise UserError(f"{source}: no model.onnx; INT8 is made from an ONNX export")
-    if read_deploy(source).get("precision") == "int8":
-        raise UserError(f"{source}: is INT8 already; INT8 is made from an FP32 export")
-    fp32 = Predictor(source)
     task = open_task(recipe.task)
-    check_labels(fp32.labels, task.labels, source)
+    fp32 = open_source(source, task)
     dev, train = (fp32.encode_examples(task.split(split)) for split in ("dev", "train"))
     calibration = calibration_batches(train, settings)
     fp32_file, int8_file = source / "model.onnx", directory / "model.onnx"
@@ -61,6 +56,23 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
     )
     evidence["dev"] = check_loss(score, before, after, settings, evidence["layer_errors"])
     write_json(directory / "deploy.json", deploy | evidence)
+
+
+def open_source(source: Path, task: Task) -> Predictor:
+    """An FP32 ONNX export, to be quantised for a task; UserError when it is none or does not fit
+    the task."""
+    if not (source / "model.onnx").is_file():
+        raise UserError(f"{source}: no model.onnx; INT8 is made from an ONNX export")
+    if read_deploy(source).get("precision") == "int8":
+        raise UserError(f"{source}: is INT8 already; INT8 is made from an FP32 export")
+    if inference_settings(source).device == "gpu":
+        raise UserError(
+            f"{source}: exported for a GPU, and INT8 is computed on CPUs; export it with "
+            "inference.device: cpu"
+        )
+    fp32 = Predictor(source)
+    check_labels(fp32.labels, task.labels, source)
+    return fp32
 
 
 def calibration_batches(data: Encoded, settings: QuantiseSettings) -> list[dict]:
