@@ -1,5 +1,6 @@
 """One recipe through every stage: fine-tune, prune, quantise, export, report, choose.
 
+With a budget, `budget.py` decides which widths are made and whether INT8 is; else the recipe does.
 Each stage has its own directory under `output_dir` and is done once, so an interrupted command
 continues where it stopped, and a changed setting repeats only what depends on it.
 """
@@ -9,9 +10,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
-from finetune import stages
+from finetune import budget, stages
 from finetune.quantise.gate import AccuracyLossError
 from finetune.recipes import (
     CompressRecipe,
@@ -22,16 +22,23 @@ from finetune.recipes import (
     ReportRecipe,
     TrainRecipe,
 )
-from finetune.settings import ChooseSettings, DistillSettings
+from finetune.report.choose import STUDENT, choose
+from finetune.report.page import write_page
+from finetune.settings import DistillSettings
 from finetune.training import ranks
 
-STUDENT = "student"
-REPORT_FILES = ("report.json", "report.png", "report.html")
+REPORT, PICTURE, PAGE = "report.json", "report.png", "report.html"
 
 
 def compress(recipe: CompressRecipe) -> dict:
     """Every stage in order; returns the chosen model, why, and where the report is."""
     classifiers = fine_tune(recipe)
+    made = None
+    if recipe.budget:
+        made = budget.plan(recipe, classifiers[STUDENT])
+        recipe = budget.applied(made, recipe)
+        if ranks.current().rank == 0:
+            _log("plan: " + "\n  ".join(made["why"]))
     if recipe.prune:
         classifiers |= prune(recipe, classifiers[STUDENT])
     models = {name: export(recipe, name, path) for name, path in classifiers.items()}
@@ -52,19 +59,22 @@ def compress(recipe: CompressRecipe) -> dict:
             report=recipe.report,
         )
     )
-    return ranks.from_first(ranks.join(), lambda: finish(recipe, report, refused))
+    return ranks.from_first(ranks.join(), lambda: finish(recipe, report, refused, made))
 
 
-def finish(recipe: CompressRecipe, report: Path, refused: dict[str, str]) -> dict:
-    """Choose from the finished report; write chosen.json and the copy of the report."""
-    if recipe.report_dir:
-        recipe.report_dir.mkdir(parents=True, exist_ok=True)
-        for name in REPORT_FILES:
-            shutil.copyfile(report / name, recipe.report_dir / name)
-    measured = json.loads((report / "report.json").read_text(encoding="utf-8"))
+def finish(
+    recipe: CompressRecipe, report: Path, refused: dict[str, str], made: dict | None
+) -> dict:
+    """Choose from the finished report; write chosen.json, and the report with the choice."""
+    target = recipe.report_dir or recipe.output_dir
+    measured = json.loads((report / REPORT).read_text(encoding="utf-8"))
+    measured |= {"plan": made, "chosen": None}
+    write_final(measured, report, target)
     score = choose_by(recipe) or measured["score"]
-    chosen = choose(measured["models"], score, recipe.choose) | {"refused": refused}
+    chosen = choose(measured["models"], score, recipe.choose, recipe.budget)
+    chosen |= {"refused": refused}
     write_json(recipe.output_dir / "chosen.json", chosen)
+    write_final(measured | {"chosen": chosen}, report, target)
     _log(f"chosen: {chosen['name']} ({chosen['directory']})\n  {chosen['why']}")
     if STUDENT in measured["in_words"]:
         _log(measured["in_words"][STUDENT])
@@ -72,8 +82,16 @@ def finish(recipe: CompressRecipe, report: Path, refused: dict[str, str]) -> dic
     return {
         "chosen": chosen,
         "gain": measured["in_words"].get(STUDENT),
-        "report": str((recipe.report_dir or report) / "report.json"),
+        "report": str(target / REPORT),
     }
+
+
+def write_final(measured: dict, report: Path, directory: Path) -> None:
+    """Write the three files of a report, with what was planned and chosen, into `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / REPORT, measured)
+    shutil.copyfile(report / PICTURE, directory / PICTURE)
+    write_page(measured, report / PICTURE, directory / PAGE)
 
 
 def fine_tune(recipe: CompressRecipe) -> dict[str, Path]:
@@ -152,47 +170,6 @@ def quantise(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) ->
 def choose_by(recipe: CompressRecipe) -> str | None:
     """The dev score that decides: that of `choose`, else of `train`, else the task's first."""
     return recipe.choose.choose_by or (recipe.train.choose_by if recipe.train else None)
-
-
-def choose(rows: list[dict], score: str, settings: ChooseSettings) -> dict:
-    """The fastest form of the student that loses no more of a dev score than is allowed.
-
-    rows: those of report.json. Scores on the test split are shown there and decide nothing.
-    """
-    base = next(row for row in rows if row["name"] == STUDENT)
-    forms = [row for row in rows if row["name"].startswith(STUDENT)]
-    if score not in base["dev"]:
-        raise UserError(
-            f"choose.choose_by: {score!r} is not a score of this task; "
-            f"one of {', '.join(base['dev'])}"
-        )
-    allowed = [
-        row
-        for row in forms
-        if 100 * (base["dev"][score] - row["dev"][score]) <= settings.allowed_loss + 1e-9
-    ]
-    best = min(allowed, key=lambda row: row["latency_ms"])
-    points = 100 * (best["dev"][score] - base["dev"][score])
-    why = (
-        f"fastest of {len(allowed)} (of {len(forms)}) forms within {settings.allowed_loss:g} "
-        f"points of the FP32 student on dev: {best['latency_ms']:.2f} ms against "
-        f"{base['latency_ms']:.2f} ms, {score} {100 * best['dev'][score]:.2f}% "
-        f"({points:+.2f} points), {best['size_mb']:.1f} MB against {base['size_mb']:.1f} MB"
-    )
-    similar = [
-        row["name"]
-        for row in allowed
-        if row is not best and row["latency_spread_ms"][0] <= best["latency_spread_ms"][1]
-    ]
-    if similar:
-        why += f"; not clearly faster than {', '.join(similar)} (quartiles of latency overlap)"
-    return {
-        "name": best["name"],
-        "directory": best["directory"],
-        "split": "dev",
-        "score": score,
-        "why": why,
-    }
 
 
 def _log_predictions(texts: list[str], directory: Path) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from data_pipeline.base.recipes import Recipe, wrong_together
 from finetune.deploy.formats import FORMATS
 from finetune.settings import (
+    BudgetSettings,
     ChooseSettings,
     DistillSettings,
     EmbeddingSettings,
@@ -236,7 +237,7 @@ class CompressRecipe(Recipe):
     output_dir: Path
     """Receives a directory per stage and model."""
     report_dir: Path | None = None
-    """Where the report is copied to; it stays in `output_dir`/report too."""
+    """Where the report with the choice is written; `output_dir` by default."""
     student: Path
     """The released encoder that becomes the product; without `train`, a classifier directory."""
     references: dict[ReferenceName, Path] = Field(default_factory=dict)
@@ -264,6 +265,9 @@ class CompressRecipe(Recipe):
     """What is measured at the end."""
     choose: ChooseSettings = ChooseSettings()
     """What the choice at the end allows."""
+    budget: BudgetSettings | None = None
+    """Optional: widths and INT8 are chosen to fit it, in place of `prune.widths` and of whether
+    there is `quantise`; those sections then say how, if they are there."""
     examples: tuple[str, ...] = ()
     """Sentences that the chosen model classifies at the end, for the reader to judge."""
 

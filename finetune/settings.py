@@ -230,6 +230,35 @@ class TeacherSettings(Recipe):
     """Share of the teacher's loss; the labels have the rest."""
 
 
+class BudgetSettings(Recipe):
+    """What the product may take; the most accurate form within it is chosen."""
+
+    latency_ms: float | None = Field(None, gt=0)
+    """Median latency of the smallest of `report.batch_sizes` at real lengths, with the last of
+    `report.threads`, on this machine."""
+    size_mb: float | None = Field(None, gt=0)
+    """Graph and weights, in 10^6 bytes."""
+    widths: tuple[Width, ...] = Field((0.75, 0.5, 0.25), min_length=1)
+    """Widths that may be made, besides the whole student."""
+
+    @model_validator(mode="after")
+    def _something_is_limited(self):
+        if self.latency_ms is None and self.size_mb is None:
+            raise wrong_together("one of latency_ms and size_mb is needed", "latency_ms", "size_mb")
+        return self
+
+    def fits(self, latency_ms: float, size_mb: float) -> bool:
+        """Whether a form is within the budget."""
+        limits = ((latency_ms, self.latency_ms), (size_mb, self.size_mb))
+        return all(limit is None or value <= limit for value, limit in limits)
+
+    @property
+    def in_words(self) -> str:
+        """For sentences."""
+        limits = ((self.latency_ms, "ms"), (self.size_mb, "MB"))
+        return " and ".join(f"{limit:g} {unit}" for limit, unit in limits if limit is not None)
+
+
 class ChooseSettings(Recipe):
     """Which of the student's forms is the product."""
 

@@ -61,6 +61,8 @@ ORDER = {
         "report",
         "serve",
         "stages",
+        "clue",
+        "budget",
         "compress",
         "__main__",
     ],

@@ -27,11 +27,21 @@ def write_page(report: dict, picture: Path, output: Path) -> None:
         f"<h1>{escape(report['task'])}: quality, latency, size</h1>"
         f"<p>{report['examples']} examples of the {report['split']} split; models are chosen on "
         f"dev. Latency: {escape(report['latency_ms'])}, models called in turn.</p>"
-        f"{_gains(report)}{_summary(report)}"
+        f"{_decisions(report)}{_gains(report)}{_summary(report)}"
         f"<img alt='quality against latency' src='data:image/png;base64,{image}'>"
         f"<h2>Speed in full</h2>{_speed(report['models'])}"
         f"<footer>{escape(machine)}</footer></html>\n",
     )
+
+
+def _decisions(report: dict) -> str:
+    """What `compress` planned and chose, where it did."""
+    plan, chosen = report.get("plan"), report.get("chosen")
+    texts = list(plan["why"]) if plan else []
+    if chosen:
+        texts.append(f"Chosen: {chosen['name']}, {chosen['why']}.")
+        texts += [f"Refused: {name}. {why}" for name, why in chosen["refused"].items()]
+    return "".join(f"<p>{escape(text)}</p>" for text in texts)
 
 
 def _gains(report: dict) -> str:
