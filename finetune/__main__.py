@@ -17,6 +17,7 @@ from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.recipes import Recipe, check, load, parse_overrides
 from finetune import compress, recipes, stages
+from finetune.clue import clue
 from finetune.deploy.pooling import POOLINGS
 from finetune.training import ranks
 from finetune.training.search import search
@@ -60,6 +61,7 @@ ON_TEXTS = {"predict": predict, "embed": embed}  # commands that take texts and 
 COMMANDS = {
     "train": Command(stages.train, recipes.TrainRecipe, "fine-tune an encoder on a task", True),
     "search": Command(search, recipes.SearchRecipe, "search for the best training settings"),
+    "clue": Command(clue, recipes.ClueRecipe, "the seven CLUE tasks, with files to submit"),
     "prune": Command(stages.prune, recipes.PruneRecipe, "make narrower classifiers", True),
     "sparsify": Command(stages.sparsify, recipes.SparseRecipe, "prune single weights", True),
     "qat": Command(stages.qat, recipes.QatRecipe, "train with rounding to 8 bits", True),

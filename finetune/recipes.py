@@ -24,6 +24,7 @@ from finetune.settings import (
     Threads,
     WidthSettings,
 )
+from finetune.tasks.clue import FORMATS as CLUE_TASKS
 from finetune.tasks.settings import TaskSettings
 
 # The name becomes a directory's.
@@ -80,6 +81,30 @@ class SearchRecipe(Recipe):
                 "distill",
             )
         return self
+
+
+class ClueRecipe(Recipe):
+    """`python -m finetune clue`."""
+
+    output_dir: Path
+    """Receives clue.json, clue.md and a folder a task, with its search, row and submission."""
+    encoder: Path
+    """A released encoder or a teacher's directory."""
+    weights: str = "model.safetensors"
+    """The encoder's file of weights, see `train`."""
+    directory: Path
+    """Holds a folder for each task, the unpacked official archive: afqmc, tnews, ..."""
+    tasks: tuple[Literal[*CLUE_TASKS], ...] = Field(tuple(CLUE_TASKS), min_length=1)
+    """Which tasks; the averages need all seven."""
+    train: FitSettings = FitSettings()
+    """Everything that is not searched; `epochs` are those of each task."""
+    search: SearchSettings = SearchSettings()
+    """The grid; by default the published one."""
+    epochs: dict[Literal[*CLUE_TASKS], Epochs] = Field(default_factory=dict)
+    """Other numbers of epochs than the published ones: 3 for afqmc, tnews and cmnli, 6 for iflytek
+    and ocnli, 50 for cluewsc2020, 8 for csl."""
+    max_lengths: dict[Literal[*CLUE_TASKS], MaxLength] = Field(default_factory=dict)
+    """Other lengths than the published ones: 256 for csl, 128 for the others."""
 
 
 class PruneRecipe(Recipe):

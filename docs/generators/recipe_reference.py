@@ -23,6 +23,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "python -m finetune compress": finetune.CompressRecipe,
     "python -m finetune train": finetune.TrainRecipe,
     "python -m finetune search": finetune.SearchRecipe,
+    "python -m finetune clue": finetune.ClueRecipe,
     "python -m finetune prune": finetune.PruneRecipe,
     "python -m finetune sparsify": finetune.SparseRecipe,
     "python -m finetune qat": finetune.QatRecipe,

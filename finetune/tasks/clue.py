@@ -18,11 +18,18 @@ HOME = "https://github.com/CLUEbenchmark/CLUE"
 
 @dataclass(frozen=True)
 class Format:
-    """How one task's records turn into text; `labels` None: they are read from its files."""
+    """How one task's records turn into text; `labels` None: they are read from its files.
+
+    `max_length` and `epochs` are those of the published search (PaddleNLP,
+    examples/model_compression/pp-minilm/finetuning). `submissions`: official test file to the name
+    of the file of predictions that cluebenchmarks.com takes (CLUE's submit_examples/README.md).
+    """
 
     texts: Callable[[dict], tuple[str, str | None]]
     labels: list[str] | None
     max_length: int
+    epochs: int
+    submissions: dict[str, str]
     label_key: str = "label"
 
 
@@ -60,15 +67,28 @@ def join_keywords(record: dict) -> tuple[str, str]:
     return " ".join(record["keyword"]), record["abst"]
 
 
+def _submission(name: str) -> dict[str, str]:
+    return {"test.json": f"{name}_predict.json"}
+
+
+def _submissions_of_both(name: str) -> dict[str, str]:
+    """Of a task whose test set is another in CLUE 1.1 (test.json) than in 1.0."""
+    return {
+        "test.json": f"{name}11_predict.json",
+        "test1.0.json": f"{name}10_predict.json",
+    }
+
+
+SENTENCES = _pair("sentence1", "sentence2")
 NLI = ["contradiction", "entailment", "neutral"]
 FORMATS = {
-    "afqmc": Format(_pair("sentence1", "sentence2"), ["0", "1"], 128),
-    "tnews": Format(_single("sentence"), None, 128),
-    "iflytek": Format(_single("sentence"), None, 128),
-    "cmnli": Format(_pair("sentence1", "sentence2"), NLI, 128),
-    "ocnli": Format(_pair("sentence1", "sentence2"), NLI, 128),
-    "cluewsc2020": Format(mark_spans, ["false", "true"], 128),
-    "csl": Format(join_keywords, ["0", "1"], 256),
+    "afqmc": Format(SENTENCES, ["0", "1"], 128, 3, _submission("afqmc")),
+    "tnews": Format(_single("sentence"), None, 128, 3, _submissions_of_both("tnews")),
+    "iflytek": Format(_single("sentence"), None, 128, 6, _submission("iflytek")),
+    "cmnli": Format(SENTENCES, NLI, 128, 3, _submission("cmnli")),
+    "ocnli": Format(SENTENCES, NLI, 128, 6, _submission("ocnli_50k")),
+    "cluewsc2020": Format(mark_spans, ["false", "true"], 128, 50, _submissions_of_both("cluewsc")),
+    "csl": Format(join_keywords, ["0", "1"], 256, 8, _submission("csl")),
 }
 TRAIN_FILES = ("train.json", "train.50k.json")  # OCNLI names its training sets by their size
 
@@ -95,6 +115,19 @@ def open_clue(settings: TaskOptions) -> Task:
         return found if all(example.label is not None for example in found) else None
 
     return Task(name, labels, read, form.max_length)
+
+
+def submission_examples(path: Path, name: str) -> tuple[list, list[Example]]:
+    """(ids, examples) of an official test file, in its order; the id of a record that has none is
+    its number from 0."""
+    found = list(records(path))
+    ids = [record.get("id", record.get("idx", number)) for number, record in enumerate(found)]
+    unlabelled = ({k: v for k, v in record.items() if k != "label"} for record in found)
+    examples = [
+        _example(record, FORMATS[name], {}, f"{path}, record {number}")
+        for number, record in enumerate(unlabelled, 1)
+    ]
+    return ids, examples
 
 
 def _example(record: dict, form: Format, index: dict[str, int], where: str) -> Example:

@@ -1,15 +1,14 @@
 """docs/tasks.md: its table is the registry's, its recipe is valid, its code and sizes are right."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 import yaml
 
 from data_pipeline.base.recipes import check
-from finetune.__main__ import parser
-from finetune.recipes import ExportRecipe, TrainRecipe
+from finetune.recipes import ClueRecipe, ExportRecipe, TrainRecipe
+from finetune.settings import BudgetSettings, ChooseSettings
 from finetune.tasks import Task, open_task
 from finetune.tasks.entities import bio_sentences
 from finetune.tasks.registry import TASKS
@@ -40,15 +39,11 @@ def test_the_recipes_are_valid():
     recipes = [yaml.safe_load(text) for text in blocks("yaml")]
     trained = [check(TrainRecipe, values, "docs") for values in recipes if "task" in values]
     assert [recipe.task.name for recipe in trained] == ["people_daily_ner", "score_file"]
-    (exported,) = (values for values in recipes if "task" not in values)
+    exported, clue, part = (values for values in recipes if "task" not in values)
     assert check(ExportRecipe, exported, "docs").embedding.pooling == "mean"
-
-
-def test_the_commands_have_these_arguments():
-    commands = [line for text in blocks("") for line in text.splitlines()]
-    for line in commands:
-        if line.startswith("python -m finetune"):
-            assert parser().parse_args(shlex.split(line)[3:]).command in line
+    assert len(check(ClueRecipe, clue, "docs").tasks) == 7
+    assert check(BudgetSettings, part["budget"], "docs").latency_ms == 5
+    assert check(ChooseSettings, part["choose"], "docs").allowed_loss == 1.0
 
 
 def test_the_columns_can_be_read(tmp_path):
