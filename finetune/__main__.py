@@ -67,6 +67,7 @@ COMMANDS = {
     "qat": Command(stages.qat, recipes.QatRecipe, "train with rounding to 8 bits", True),
     "export": Command(stages.export, recipes.ExportRecipe, "write a static graph: ONNX or Paddle"),
     "quantise": Command(stages.quantise, recipes.QuantiseRecipe, "make an INT8 model"),
+    "sweep": Command(stages.sweep, recipes.SweepRecipe, "compare calibrations for INT8"),
     "report": Command(stages.report, recipes.ReportRecipe, "measure accuracy, latency and size"),
     "serve": Command(serve, recipes.ServeRecipe, "classify over HTTP"),
     "compress": Command(

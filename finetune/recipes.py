@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from data_pipeline.base.recipes import Recipe, wrong_together
 from finetune.deploy.formats import FORMATS
+from finetune.quantise.calibration import METHODS
 from finetune.settings import (
     BudgetSettings,
     ChooseSettings,
@@ -197,6 +198,23 @@ class QuantiseRecipe(Recipe):
     """Whose dev examples judge the result."""
     quantise: QuantiseSettings = QuantiseSettings()
     """How."""
+
+
+class SweepRecipe(Recipe):
+    """`python -m finetune sweep`."""
+
+    output_dir: Path
+    """Receives sweep.json and sweep.md, a table."""
+    model: Path
+    """A deployable FP32 directory in ONNX format, as `export` writes it."""
+    task: TaskSettings
+    """Its training examples calibrate, its dev examples judge."""
+    methods: tuple[Literal[*METHODS], ...] = Field(tuple(METHODS), min_length=1)
+    """Calibration methods."""
+    batches: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((4, 16, 64), min_length=1)
+    """Numbers of calibration batches."""
+    quantise: QuantiseSettings = QuantiseSettings(mode="static")
+    """Everything else."""
 
 
 class QatRecipe(Recipe):

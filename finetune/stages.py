@@ -14,6 +14,7 @@ from finetune.recipes import (
     QuantiseRecipe,
     ReportRecipe,
     SparseRecipe,
+    SweepRecipe,
     TrainRecipe,
 )
 from finetune.training.output import make_once, task_files
@@ -98,6 +99,18 @@ def quantise(recipe: QuantiseRecipe) -> Path:
     return make_once(
         "quantise", recipe.output_dir, recipe, [recipe.model, *task_files(recipe.task)], write
     )
+
+
+def sweep(recipe: SweepRecipe) -> Path:
+    """What INT8 loses with every calibration; the directory with sweep.json and sweep.md."""
+
+    def write(directory: Path) -> None:
+        from finetune.quantise.sweep import sweep_calibration
+
+        sweep_calibration(recipe, directory)
+
+    inputs = [recipe.model, *task_files(recipe.task)]
+    return make_once("sweep", recipe.output_dir, recipe, inputs, write)
 
 
 def report(recipe: ReportRecipe) -> Path:
