@@ -147,7 +147,8 @@ def add_embed(commands) -> None:
     added.add_argument("--pooling", choices=POOLINGS, help="mean over tokens (default) or [CLS]")
     added.add_argument("--normalise", action=argparse.BooleanOptionalAction, default=None)
     added.add_argument("--max_length", type=int, metavar="N", help="tokens of a text (128)")
-    added.set_defaults(pair=None)
+    added.add_argument("--pair", metavar="COLUMN", help="second text; with --score, print how the")
+    added.add_argument("--score", metavar="COLUMN", help="cosines of pairs correlate with scores")
 
 
 def add_texts(added: argparse.ArgumentParser, what: str) -> None:

@@ -53,6 +53,12 @@ class Embedder:
         data = encode(self.encoder, examples, self.settings.max_length)
         return np.stack(outputs_of(self.backend, data, self.batch_size))
 
+    def cosines(self, texts: list[str], pairs: list[str]) -> np.ndarray:
+        """float32 [n]: the cosine of each text's vector and its pair's."""
+        vectors = self.embed([*texts, *pairs])
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return (vectors[: len(texts)] * vectors[len(texts) :]).sum(1)
+
 
 def exported_settings(directory: Path, asked: EmbeddingSettings | None) -> EmbeddingSettings:
     """How an exported directory embeds; UserError when it does not, or not as `asked`."""

@@ -1,10 +1,11 @@
 """A user's texts or pairs with a score each: regression, and similarity where there are pairs."""
 
 import math
+from typing import Any
 
 from data_pipeline.base.errors import UserError
 from finetune.tasks.base import Example, Task
-from finetune.tasks.files import LabelledRow, require_files, rows
+from finetune.tasks.files import require_files, rows
 from finetune.tasks.options import TaskOptions
 
 
@@ -17,7 +18,7 @@ def score_file(settings: TaskOptions) -> Task:
         if path is None:
             return None
         examples = [
-            Example(row.text, row.pair, score=number_of(row, settings.label))
+            Example(row.text, row.pair, score=number_in(row.label, settings.label, row.where))
             for row in rows(path, settings)
         ]
         if split == "train" and len({example.score for example in examples}) < 2:
@@ -27,13 +28,12 @@ def score_file(settings: TaskOptions) -> Task:
     return Task(settings.train.stem, [settings.label], read, kind="regression")
 
 
-def number_of(row: LabelledRow, column: str) -> float:
-    """A row's score; UserError when it is no finite number."""
-    value = row.label
+def number_in(value: Any, column: str, where: str) -> float:
+    """The score in a field; UserError when it is no finite number."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"{row.where}: {column} {value!r} is not a number")
+        raise UserError(f"{where}: {column} {value!r} is not a number")
     return number

@@ -1,10 +1,12 @@
 """Vectors of texts: pooling against its formula, the export against Paddle, files, refusals."""
 
 import json
+from itertools import combinations
 
 import numpy as np
 import paddle
 import pytest
+from scipy import stats
 
 from data_pipeline.base.errors import UserError
 from finetune import stages
@@ -14,6 +16,7 @@ from finetune.deploy.predict import Predictor
 from finetune.recipes import ExportRecipe
 from finetune.settings import EmbeddingSettings
 from pretrain.encoders.load import load_encoder
+from tests.finetune.conftest import write_jsonl
 
 TEXTS = ["今晴是很好", "股", "我雨在有和是很不好他", "他在涨了的" * 9]
 
@@ -73,6 +76,22 @@ def test_a_file_gets_a_row_for_each_line(encoder, exported, tmp_path, capsys):
     printed = json.loads(capsys.readouterr().out)
     cls = EmbeddingSettings(pooling="cls", normalise=False)
     np.testing.assert_allclose(printed, Embedder(encoder, cls).embed(["股"])[0], atol=1e-6)
+
+
+def test_cosines_of_pairs_are_compared_with_scores(exported, tmp_path, capsys):
+    rows = [{"a": a, "b": b, "score": n * n} for n, (a, b) in enumerate(combinations(TEXTS, 2))]
+    file = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    columns = ["--text", "a", "--pair", "b", "--score", "score"]
+    assert main(["embed", str(exported), "--input", str(file), *columns]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    vectors = {text: Embedder(exported).embed([text])[0] for text in TEXTS}
+    cosines = [vectors[row["a"]] @ vectors[row["b"]] for row in rows]
+    scores = [row["score"] for row in rows]
+    assert printed["pairs"] == 6
+    assert printed["pearson"] == pytest.approx(stats.pearsonr(cosines, scores)[0], abs=1e-3)
+    assert printed["spearman"] == pytest.approx(stats.spearmanr(cosines, scores)[0], abs=1e-3)
+    assert main(["embed", str(exported), "--input", str(file), *columns[:4]]) != 0
+    assert "--pair and --score go together" in capsys.readouterr().err
 
 
 def test_refusals_are_one_sentence(encoder, exported, onnx_dir, settings, tmp_path, capsys):
