@@ -15,10 +15,13 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, sync, write_json
@@ -31,6 +34,7 @@ if TYPE_CHECKING:  # checkpoints are listed without Paddle
 MARKER = "complete.json"
 STEP = re.compile(r"step-(\d+)$")
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class SavedCheckpoint:
     path: Path
 
     def state(self) -> dict:
-        """What `save` was given as `state`."""
+        """The `state` of its snapshot."""
         return json.loads((self.path / "state.json").read_text(encoding="utf-8"))
 
 
@@ -50,17 +54,35 @@ def folder(output_dir: Path) -> Path:
     return output_dir / "checkpoints"
 
 
-def save(
-    folder: Path, step: int, layer: "nn.Layer", moments: "dict[str, paddle.Tensor]", state: dict
-) -> Path:
-    """Write `step-N` whole from one process; `moments` are `optimizer_tensors`.
+@dataclass(frozen=True)
+class Snapshot:
+    """What one rank writes of a checkpoint: copies in host memory, so training may go on."""
 
-    Raises:
-        UserError: it cannot be written; older checkpoints stay.
-    """
-    begin(folder, step)
-    write_moments(folder, step, moments)
-    return commit(folder, step, layer, state)
+    step: int
+    model: dict[str, np.ndarray]
+    """The objective's weights; empty on all ranks but the first."""
+    moments: dict[str, np.ndarray]
+    """Those that this rank holds."""
+    state: dict
+
+
+def snapshot(
+    step: int,
+    model: "Mapping[str, paddle.Tensor]",
+    moments: "Mapping[str, paddle.Tensor]",
+    state: dict,
+) -> Snapshot:
+    """Copy weights and moments to host memory."""
+    return Snapshot(step, _copied(model), _copied(moments), state)
+
+
+def _copied(tensors: "Mapping[str, paddle.Tensor]") -> dict[str, np.ndarray]:
+    import paddle
+
+    return {  # `numpy` copies, also from the host's memory; it knows no bfloat16
+        name: (value.astype("float32") if value.dtype == paddle.bfloat16 else value).numpy()
+        for name, value in tensors.items()
+    }
 
 
 def begin(folder: Path, step: int) -> None:
@@ -70,24 +92,42 @@ def begin(folder: Path, step: int) -> None:
         _temporary(folder, step).mkdir(parents=True)
 
 
-def write_moments(
-    folder: Path, step: int, moments: "dict[str, paddle.Tensor]", rank: int = 0, ranks: int = 1
-) -> None:
-    """Write the moments that this rank holds, one of `ranks` that hold some."""
-    name = FILES[1] if ranks == 1 else f"optimizer-{rank:05d}-of-{ranks:05d}.safetensors"
-    with _reported(folder, step):
-        weights.write(_temporary(folder, step) / name, moments)
+def moment_file(rank: int, ranks: int) -> str:
+    """Where the moments of a rank are, one of `ranks` that hold some."""
+    return FILES[1] if ranks == 1 else f"optimizer-{rank:05d}-of-{ranks:05d}.safetensors"
 
 
-def commit(folder: Path, step: int, layer: "nn.Layer", state: dict) -> Path:
-    """Write the rest on one rank, once all have written their moments: the marker comes last."""
+def write_moments(folder: Path, taken: Snapshot, rank: int = 0, ranks: int = 1) -> None:
+    """Write the moments of a rank, one of `ranks` that hold some."""
+    # Other ranks may still be writing into the directory: then whoever commits removes it.
+    with _reported(folder, taken.step, remove=ranks == 1):
+        weights.write(_temporary(folder, taken.step) / moment_file(rank, ranks), taken.moments)
+
+
+def wait_for_moments(folder: Path, step: int, ranks: int, stopped: threading.Event) -> bool:
+    """Wait until all of `ranks` have written their moments; False, and nothing is left of the
+    checkpoint, when `stopped` is set before."""
+    # Asked for by name: a network file system may show the listing of a directory late.
+    paths = [_temporary(folder, step) / moment_file(rank, ranks) for rank in range(ranks)]
+    while not all(path.exists() for path in paths):
+        if stopped.wait(POLL_SECONDS):
+            shutil.rmtree(_temporary(folder, step), ignore_errors=True)
+            return False
+    return True
+
+
+def commit(folder: Path, taken: Snapshot, ranks: int = 1) -> Path:
+    """Write the rest on one rank, once all `ranks` have written their moments: the marker comes
+    last."""
+    step = taken.step
     final, temporary = folder / f"step-{step}", _temporary(folder, step)
     with _reported(folder, step):
-        weights.write(temporary / FILES[0], layer.state_dict())
-        write_json(temporary / FILES[2], state)
+        weights.write(temporary / FILES[0], taken.model)
+        write_json(temporary / FILES[2], taken.state)
+        names = {FILES[0], FILES[2], *(moment_file(rank, ranks) for rank in range(ranks))}
         digests = {
-            path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in sorted(temporary.iterdir())
+            name: {"bytes": (temporary / name).stat().st_size, "sha256": sha256(temporary / name)}
+            for name in sorted(names)
         }
         write_json(temporary / MARKER, {"step": step, "files": digests})
         sync(temporary)
@@ -102,13 +142,14 @@ def _temporary(folder: Path, step: int) -> Path:
 
 
 @contextlib.contextmanager
-def _reported(folder: Path, step: int) -> Iterator[None]:
+def _reported(folder: Path, step: int, remove: bool = True) -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(_temporary(folder, step), ignore_errors=True)
+        if remove:
+            shutil.rmtree(_temporary(folder, step), ignore_errors=True)
         raise UserError(
             f"{folder / f'step-{step}'}: cannot be written: {error}; older checkpoints are "
             "untouched, and the same command resumes from the newest of them"

@@ -25,6 +25,7 @@ from pretrain.training.hang import HangWatch
 from pretrain.training.holdout import holdout_loss
 from pretrain.training.metrics import LogContext, MetricsLog
 from pretrain.training.resume import TrainState
+from pretrain.training.saving import CheckpointSaver
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.step import (
     ReadyStep,
@@ -57,6 +58,7 @@ def fit(
             contextlib.closing(iter(session.loader)) as steps,
             session.log as log,
             session.watch as watch,
+            session.saver as saver,
             StopRequest() as stop,
         ):
             code = reason_to_end(recipe, state, stop=False)  # killed right after its last step?
@@ -66,7 +68,7 @@ def fit(
                 ready, position = following
                 rate, scale = optimize.learning_rate(recipe.optimizer, state.updates), state.scale
                 terms = forward_backward(session.trainer, ready, scale.value, log.timer)
-                numbers = clip(session.trainer, scale.value, log.timer, stop.asked)
+                numbers = clip(session.trainer, scale.value, log.timer, stop.asked or saver.failed)
                 # The next teacher pass is queued behind the numbers that `update` waits for, so the
                 # device has work while the host reads them and queues the update.
                 if state.step + 1 < recipe.optimizer.total_steps:
@@ -75,12 +77,14 @@ def fit(
                 state = state.after(result.finite, position)
                 holdout = measure_holdout(session, state)
                 log.add(result, ready.batches, rate, state, holdout)
-                # One rank may be told to stop without the others: all end after the same step.
+                # One rank may be told to stop, or be unable to write, without the others: all end
+                # after the same step.
                 code = reason_to_end(recipe, state, result.stop)
                 due = code is not None or state.step % recipe.checkpoint.every_steps == 0
                 if due and code != NOT_FINITE:
                     log.flush(state)
-                    resume.save(objective, session.adam, recipe, manifest, world, state)
+                    saver.save(state)
+            saver.wait()
         with parallel.fail_together(world):
             if code == 0 and world.rank == 0:
                 if finish:
@@ -95,8 +99,7 @@ class Session:
     """What one start of a run works with."""
 
     trainer: Trainer
-    adam: object
-    """The optimiser under Fleet's wrapper; its moments are saved."""
+    saver: CheckpointSaver
     state: TrainState
     loader: Loader
     holdout: list[Batch]
@@ -136,7 +139,8 @@ def open_session(
     reduce_seconds = parallel.all_reduce_seconds(trained, world)
     context = LogContext(objective.cost, ceiling, reduce_seconds, objective.constants)
     log = MetricsLog(recipe, world, state.step, context)
-    return Session(trainer, adam, state, loader, holdout, log, watch)
+    saver = CheckpointSaver(objective, adam, recipe, manifest, world)
+    return Session(trainer, saver, state, loader, holdout, log, watch)
 
 
 def fetch(

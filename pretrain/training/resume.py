@@ -1,11 +1,12 @@
-"""The state of a run: saved with every checkpoint, checked and restored by the next start."""
+"""The state of a run: saved with every checkpoint (see `saving`), checked and restored by the next
+start."""
 
 import contextlib
 import fcntl
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -144,43 +145,6 @@ def verified_step(
         print(f"{newest.path}: {text}; the last bits of sums will differ from before")
     print(f"{newest.path}: resuming from step {newest.step}")
     return newest.step
-
-
-def save(
-    objective: nn.Layer,
-    optimizer,
-    recipe: TrainingRecipe,
-    manifest: Manifest,
-    world: World,
-    state: TrainState,
-) -> None:
-    """Save a checkpoint, and remove those that the recipe does not retain. Rank 0 writes; where
-    moments are sharded, each rank writes its own. All ranks fail when one does."""
-    folder, step = checkpoint.folder(recipe.output_dir), state.step
-    sharded = recipe.optimizer.sharded and world.size > 1
-    with parallel.fail_together(world):
-        if world.rank == 0:
-            checkpoint.begin(folder, step)
-    with parallel.fail_together(world):
-        if sharded or world.rank == 0:
-            moments = checkpoint.optimizer_tensors(objective, optimizer)
-            part = (world.rank, world.size) if sharded else (0, 1)
-            checkpoint.write_moments(folder, step, moments, *part)
-    with parallel.fail_together(world):
-        if world.rank == 0:
-            record = {
-                "counters": state.counters,
-                "loss_scale": asdict(state.scale),
-                "order": asdict(state.order),
-                "data_fingerprint": manifest.fingerprint,
-                "vocab_sha256": manifest.vocab_sha256,
-                "identity": objective.identity,
-                "recipe": recipe.model_dump(mode="json"),
-                "environment": environment(world),
-            }
-            checkpoint.commit(folder, step, objective, record)
-            settings = recipe.checkpoint
-            checkpoint.retain(folder, settings.keep_last, settings.keep_every)
 
 
 def differences(

@@ -111,6 +111,9 @@ class Checkpoint(Recipe):
 
     every_steps: int = Field(1000, ge=1)
     """Optimiser steps between checkpoints; the last step is always saved."""
+    async_mode: Literal["disabled", "async"] = "disabled"
+    """`async`: training goes on while a checkpoint is written, which takes host memory of its size.
+    A crash may then cost the steps of one more checkpoint. Name and default as in torchtitan."""
     keep_last: int = Field(2, ge=1)
     """Newest checkpoints that are retained."""
     keep_every: int = Field(0, ge=0)

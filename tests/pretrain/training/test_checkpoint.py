@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import signal
-import sys
 
 import numpy as np
 import paddle
@@ -13,6 +12,7 @@ from paddle import nn
 
 from data_pipeline.base.errors import UserError
 from pretrain.training import checkpoint
+from tests.pretrain.training.children import in_a_child, killed_at
 
 
 class Trained:
@@ -29,45 +29,10 @@ class Trained:
 
     def save(self, folder, step):
         moments = checkpoint.optimizer_tensors(self.layer, self.adam)
-        return checkpoint.save(folder, step, self.layer, moments, {"step": step})
-
-
-def in_a_child(work) -> int:
-    """Run `work` in a forked child; its wait status."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1]
-
-
-FILE_SYSTEM = ("open", "os.", "shutil.")
-
-
-def killed_at(operation, work) -> bool:
-    """Run `work` in a child that kills itself with SIGKILL just before its file-system operation
-    of this number; False when it has fewer."""
-
-    def child():
-        seen = 0
-
-        def hook(event, _):
-            nonlocal seen
-            if event.startswith(FILE_SYSTEM):
-                seen += 1
-                if seen == operation:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        work()
-
-    status = in_a_child(child)
-    assert os.WIFSIGNALED(status) or status == 0
-    return os.WIFSIGNALED(status)
+        taken = checkpoint.snapshot(step, self.layer.state_dict(), moments, {"step": step})
+        checkpoint.begin(folder, step)
+        checkpoint.write_moments(folder, taken)
+        return checkpoint.commit(folder, taken)
 
 
 def test_kill_9_before_any_operation_of_the_writer_leaves_the_older_checkpoint(tmp_path):

@@ -16,6 +16,7 @@ from pretrain.recipe import DistillRecipe
 from pretrain.training import checkpoint, parallel, resume
 from pretrain.training import optimizer as optimize
 from pretrain.training.precision import LossScale
+from pretrain.training.saving import CheckpointSaver
 from tests.pretrain import tiny
 
 
@@ -28,7 +29,8 @@ def saved(tiny_root, tmp_path):
     adam = optimize.build_optimizer(objective, recipe.optimizer)
     scale = LossScale(8.0, 3, True)
     state = resume.TrainState(scale, 5, 4, 1, State(1, 2, 96))
-    resume.save(objective, adam, recipe, manifest, World(), state)
+    with CheckpointSaver(objective, adam, recipe, manifest, World()) as saver:
+        saver.save(state)
     return objective, adam, recipe, manifest
 
 
