@@ -24,6 +24,8 @@ class Client:
         self._input = b""
         self._heard_at = time.monotonic()
         self._told_at = 0.0
+        self.answered = False
+        """Whether a message of node 0 has come: something else may listen at its port."""
         self.send(join)
 
     @classmethod
@@ -64,6 +66,7 @@ class Client:
             self._heard_at = time.monotonic()
             *lines, self._input = (self._input + data).split(b"\n")
             messages = [decode(line) for line in lines]
+            self.answered = self.answered or bool(messages)
         except TimeoutError:
             pass
         except (OSError, ValueError) as error:

@@ -79,32 +79,40 @@ class Member:
     def supervise(self) -> int:
         """The exit code of the run, the same on all nodes."""
         with StopRequest() as stop, self._server():
-            seconds = self.limits.join_seconds
+            seconds, began = self.limits.join_seconds, time.monotonic()
             while True:
                 join = replace(self.join, newest_step=newest_step(self.checkpoints))
-                client = connect(self.master, join, seconds, lambda: stop.count > 0, self.report)
+                left = began + seconds - time.monotonic()
+                client = connect(self.master, join, left, lambda: stop.count > 0, self.report)
                 if stop.count:
                     return exits.SAVED_AND_STOPPED
                 if not isinstance(client, Client):
-                    self.report(
-                        f"node 0 at {self.master} did not answer within {seconds:.0f} s: {client}"
-                    )
-                    return exits.UNREACHABLE
+                    return self._unreachable(seconds, client)
                 try:
                     code = self._follow(client, stop)
                 except Lost as error:
                     if stop.count:
                         return exits.SAVED_AND_STOPPED
-                    seconds = self.limits.rejoin_seconds
+                    code = None
+                    if not client.answered:
+                        if time.monotonic() >= began + seconds:
+                            reason = f"what listens there may be another program ({error})"
+                            return self._unreachable(seconds, reason)
+                        wait_unless_stopped(RETRY_SECONDS, stop)
+                        continue
+                    seconds, began = self.limits.rejoin_seconds, time.monotonic()
                     self.report(
                         f"lost node 0 ({error}); stopped, and waiting for it for at most "
                         f"{seconds:.0f} s"
                     )
-                    code = None
                 finally:
                     client.close()
                 if code is not None:
                     return code
+
+    def _unreachable(self, seconds: float, reason: str) -> int:
+        self.report(f"node 0 at {self.master} did not answer within {seconds:.0f} s: {reason}")
+        return exits.UNREACHABLE
 
     @contextlib.contextmanager
     def _server(self) -> Iterator[None]:
