@@ -134,7 +134,7 @@ def build(
     graph, hidden = GraphWriter(int8, act), "embedded"
     for block in blocks[:-1]:
         hidden = write_block(graph, block, hidden)
-    # What the relations are made of: a quarter of INT8's relation error for a hundredth of the time.
+    # What relations are made of: a quarter of INT8's relation error for a hundredth of the time.
     outputs = project(graph, blocks[-1].self_attn, hidden, exact=True)
     if with_hidden:
         outputs = [*outputs, write_block(graph, blocks[-1], hidden)]
