@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from data_pipeline.base.errors import UserError
 from data_pipeline.loading import order
 from data_pipeline.loading.order import OrderSettings, State, World
+from data_pipeline.loading.shared import Arrays, Node, open_source
 from data_pipeline.shards.format import ShardReader
 from data_pipeline.text.samples import Ragged
 
@@ -40,6 +41,11 @@ class _Window:
     sample_ids: np.ndarray  # int64 [n]
     batches: np.ndarray  # positions [batches, groups, relation_group_size]
 
+    @classmethod
+    def of(cls, arrays: Arrays) -> "_Window":
+        samples = Ragged(arrays["ids"], arrays["offsets"], arrays["word_start"])
+        return cls(samples, arrays["sample_ids"], arrays["batches"])
+
 
 class Loader:
     """Iterates over optimiser steps, without end; each is the list of this rank's micro-batches.
@@ -52,6 +58,7 @@ class Loader:
     HDF5 and numpy.
     pad_to_multiple: L is rounded up to a multiple of this, but not above the shards' max_length.
     samples: only the first so many samples of the shards; all when None.
+    node: where to share with other loaders what one of them reads; bytes and order are the same.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Loader:
         workers: int = 1,
         pad_to_multiple: int = 8,
         samples: int | None = None,
+        node: Node | None = None,
     ):
         self.reader = ShardReader(directory)
         self.settings, self.world, self.state = settings, world or World(), state or State()
@@ -77,6 +85,11 @@ class Loader:
                 f"but {directory} gives only {self.steps_per_epoch}: these are other shards"
             )
         self._groups_per_micro_batch = groups_per_micro_batch
+        self._arrays = open_source(self._read, node)
+
+    def close(self) -> None:
+        """Stop sharing with other loaders. Iterators must have ended, this one's and theirs."""
+        self._arrays.close()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -124,11 +137,19 @@ class Loader:
         return max(0, min(self.settings.window_batches, self.steps_per_epoch - done))
 
     def _window(self, epoch: int, window: int) -> _Window:
+        return _Window.of(self._arrays(epoch, window))
+
+    def _read(self, epoch: int, window: int) -> Arrays:
         ranges = order.window_ranges(self.samples, self.settings, epoch, window)
         samples = Ragged.join([self.reader.range(*r) for r in ranges])
         samples = with_slack(samples, self.reader.manifest.max_length)
-        batches = order.arrange(samples.lengths, self.settings, epoch, window)
-        return _Window(samples, np.concatenate([np.arange(*r) for r in ranges]), batches)
+        return {
+            "ids": samples.ids,
+            "offsets": samples.offsets,
+            "word_start": samples.word_start,
+            "sample_ids": np.concatenate([np.arange(*r) for r in ranges]),
+            "batches": order.arrange(samples.lengths, self.settings, epoch, window),
+        }
 
     def _step(self, window: _Window, number: int) -> list[Batch]:
         micro_batches = order.deal(

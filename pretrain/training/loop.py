@@ -14,6 +14,7 @@ from data_pipeline.base.files import write_json
 from data_pipeline.loading import order
 from data_pipeline.loading.holdout import holdout_batches, split
 from data_pipeline.loading.loader import Batch, Loader
+from data_pipeline.loading.shared import Node
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import linear
@@ -53,6 +54,7 @@ def fit(
             if world.rank == 0:
                 stack.enter_context(resume.lock(recipe.output_dir))
         session = open_session(objective, recipe, manifest, world)
+        stack.callback(session.loader.close)  # after all ranks have left the loop
         state = session.state
         with (
             contextlib.closing(iter(session.loader)) as steps,
@@ -118,10 +120,11 @@ def open_session(
     model, optimizer = parallel.wrap(objective, adam, world, recipe.optimizer.sharded)
     state = resume.restore(objective, adam, recipe, manifest, world)
     trainer = Trainer(recipe, objective, model, optimizer, trained, world)
+    node = parallel.node_of(world) if recipe.data.one_reader_per_node else None
     with parallel.fail_together(world):
         group_size = recipe.batch.relation_group_size
         held = split(recipe.data.shards, manifest, recipe.data.holdout_samples, group_size)
-        loader = open_loader(recipe, world, state.order, held.trained_samples)
+        loader = open_loader(recipe, world, state.order, held.trained_samples, node)
         ranks = recipe.ranks_per_group(world.size)
         holdout = holdout_batches(held, group_size, ranks, world.rank)
     with parallel.fail_together(world):
@@ -192,7 +195,11 @@ class StopRequest:
 
 
 def open_loader(
-    recipe: TrainingRecipe, world: order.World, state: order.State, samples: int
+    recipe: TrainingRecipe,
+    world: order.World,
+    state: order.State,
+    samples: int,
+    node: Node | None = None,
 ) -> Loader:
     """The steps of a run from `state` on, over the first `samples` of the shards."""
     settings = order.OrderSettings(
@@ -210,6 +217,7 @@ def open_loader(
         recipe.batch.groups_per_micro_batch,
         workers=recipe.data.workers,
         samples=samples,
+        node=node,
     )
 
 

@@ -9,8 +9,8 @@ from pretrain.training.settings import TrainingRecipe
 
 # A resumed run may differ in these and still be the same run. A teacher is compared by its weights.
 FREE_TO_CHANGE = (
-    *("output_dir", "data.shards", "data.workers", "teacher.path", "teacher.weights"),
-    *("optimizer.sharded", "checkpoint", "monitor", "safety"),
+    *("output_dir", "data.shards", "data.workers", "data.one_reader_per_node"),
+    *("teacher.path", "teacher.weights", "optimizer.sharded", "checkpoint", "monitor", "safety"),
 )
 TOTAL_STEPS = "optimizer.total_steps"
 

@@ -29,6 +29,9 @@ class Data(Recipe):
     """Consecutive samples that are read in one go."""
     workers: int = Field(2, ge=0)
     """Threads that read and pad ahead."""
+    one_reader_per_node: bool = True
+    """Of the ranks of a machine one reads and decompresses the shards, and the others map its
+    memory. The samples are the same."""
 
 
 class Batch(Recipe):

@@ -1,6 +1,7 @@
 """`pretrain/run.py` on one rank, with the faults that FAULTS (JSON) names:
 
-samples: folder where the relation groups of each step are written down
+samples: folder where the relation groups of each step, and the shards that are opened, are written
+    down
 rank: whom the others befall; all ranks when absent
 kill_before: step before which the rank is killed with SIGKILL
 kill_in_save: [step, n]; killed before the n-th file operation of saving that step
@@ -16,6 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
+from data_pipeline.shards import format as shards
 from pretrain import entry, run
 from pretrain.training import checkpoint
 from pretrain.training import loop as train
@@ -41,6 +43,13 @@ def write_down(step: int, batches, world_size: int) -> None:
     with (Path(FAULTS["samples"]) / "samples.jsonl").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(json.dumps({"step": step, "rank": RANK, "groups": places}) + "\n")
+
+
+def open_shard(path, inner=shards._open):
+    """The real one, after one line with the rank and the shard."""
+    with (Path(FAULTS["samples"]) / "opened.txt").open("a") as file:
+        file.write(f"{RANK} {path.name}\n")
+    return inner(path)
 
 
 def forward_backward(trainer, ready, *rest, inner=train.forward_backward):
@@ -80,4 +89,5 @@ def begin(folder, step, inner=checkpoint.begin):
 
 if __name__ == "__main__":
     train.forward_backward, checkpoint.begin = forward_backward, begin
+    shards._open = open_shard
     entry.end(run.main())

@@ -90,6 +90,9 @@ def test_other_numbers_of_ranks_train_on_the_same_groups(root, straight):
     wanted = straight[1].groups()
     assert [len(step) for step in wanted] == [4] * 14
     single = straight[1].metrics()
+    # One rank of a machine reads for all, each shard once.
+    opened = (straight[2].log / "opened.txt").read_text().splitlines()
+    assert sorted(opened) == [f"0 shard-{number:05d}.h5" for number in range(3)]
     for other in (run, straight[2]):
         assert other.groups() == wanted
         for a, b in zip(other.metrics(), single, strict=True):
