@@ -70,7 +70,8 @@ def fit(
                 ready, position = following
                 rate, scale = optimize.learning_rate(recipe.optimizer, state.updates), state.scale
                 terms = forward_backward(session.trainer, ready, scale.value, log.timer)
-                numbers = clip(session.trainer, scale.value, log.timer, stop.asked or saver.failed)
+                vote = stop.asked or saver.failed if votes(recipe, world, state.step) else None
+                numbers = clip(session.trainer, scale.value, log.timer, vote)
                 # The next teacher pass is queued behind the numbers that `update` waits for, so the
                 # device has work while the host reads them and queues the update.
                 if state.step + 1 < recipe.optimizer.total_steps:
@@ -163,6 +164,12 @@ def measure_holdout(session: Session, state: TrainState) -> dict[str, float]:
         return {}
     trainer = session.trainer
     return holdout_loss(trainer.objective, session.holdout, recipe, trainer.world)
+
+
+def votes(recipe: TrainingRecipe, world: order.World, step: int) -> bool:
+    """Whether the ranks tell each other in the step after `step` others if one wants to stop. One
+    rank alone has nobody to ask."""
+    return world.size == 1 or (step + 1) % recipe.safety.stop_vote_steps == 0
 
 
 def reason_to_end(recipe: TrainingRecipe, state: TrainState, stop: bool) -> int | None:

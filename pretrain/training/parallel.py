@@ -79,20 +79,20 @@ def wrap(objective: nn.Layer, optimizer, world: World, sharded: bool = False):
     return fleet.distributed_model(objective), fleet.distributed_optimizer(optimizer)
 
 
-def with_flag(value: Tensor, flag: bool, world: World) -> Tensor:
+def with_flag(value: Tensor, flag: bool | None, world: World) -> Tensor:
     """float32 [2]: the value of a scalar, and 1 where the flag is set on any rank, 0 otherwise.
 
-    Every rank must call it; all get the same answer about the flag.
+    Every rank must call it; all get the same answer about the flag. With None no rank is asked.
     """
-    flags = paddle.to_tensor([float(flag)])
-    if world.size > 1:
+    flags = paddle.full([1], float(flag or 0))  # made on the device: the host waits for no copy
+    if flag is not None and world.size > 1:
         paddle.distributed.all_reduce(flags, op=paddle.distributed.ReduceOp.MAX)
     return paddle.concat([value.reshape([1]).astype("float32"), flags])
 
 
 def sum_over_ranks(number: float) -> Tensor:
     """The sum of a number over the ranks, a float32 scalar. Every rank must call it."""
-    total = paddle.to_tensor([float(number)], dtype="float32")
+    total = paddle.full([1], float(number))
     paddle.distributed.all_reduce(total)
     return total.reshape([])
 

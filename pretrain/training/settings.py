@@ -150,6 +150,9 @@ class Safety(Recipe):
 
     max_skipped_steps: int = Field(20, ge=1)
     """Steps in a row with a non-finite gradient, after which the run stops."""
+    stop_vote_steps: int = Field(1, ge=1)
+    """Every so many steps the ranks exchange whether one wants to stop, after SIGTERM or because it
+    cannot write. So many steps must be shorter than the time between SIGTERM and SIGKILL."""
     hang_seconds: float = Field(1800, gt=0)
     """A step longer than this ends the rank with the stacks of all its threads."""
     hang_factor: float = Field(20, ge=2)

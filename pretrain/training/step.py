@@ -151,11 +151,18 @@ def forward_backward(
     return dict(terms)
 
 
-def clip(trainer: Trainer, scale: float, timer: "StepTimer", stop: bool = False) -> device.HostCopy:
+def clip(
+    trainer: Trainer, scale: float, timer: "StepTimer", stop: bool | None = None
+) -> device.HostCopy:
     """Take the loss scale out of the gradients and clip them.
 
+    stop: in a step in which the ranks vote, whether this one wants to stop.
+
     Returns [their norm from before, whether a rank wants to stop], on the way to the host: the only
-    numbers of a step that the host reads from the device.
+    numbers of a step that the host reads from the device. It needs them to leave out an update that
+    is not finite: outside static graphs Paddle's AdamW cannot be told on the device to skip one
+    (3.3.1 passes no `found_inf`), and selecting between old and new weights and moments would take
+    a copy of all of them, and more time to queue than the read costs.
     """
     with timer.part("update"):
         optimize.unscale(trainer.parameters, scale)

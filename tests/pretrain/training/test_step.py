@@ -18,10 +18,12 @@ from pretrain.objectives.settings import Masking
 from pretrain.recipe import DistillRecipe
 from pretrain.training import optimizer as optimize
 from pretrain.training import parallel, precision
+from pretrain.training.loop import votes
 from pretrain.training.step import StepTimer, Trainer, micro_batch_seed, train_step
 from tests.pretrain import tiny
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-6}
+WITH_FLAG = parallel.with_flag
 
 
 class Setup:
@@ -59,8 +61,7 @@ class Setup:
 @pytest.fixture(autouse=True)
 def no_other_rank(monkeypatch):
     """Ranks are played one after the other; none hears another."""
-    with_flag = parallel.with_flag
-    monkeypatch.setattr(parallel, "with_flag", lambda norm, flag, _: with_flag(norm, flag, World()))
+    monkeypatch.setattr(parallel, "with_flag", lambda norm, flag, _: WITH_FLAG(norm, flag, World()))
 
 
 @pytest.fixture(scope="module")
@@ -243,3 +244,50 @@ def test_backward_runs_outside_autocast(tiny_root, monkeypatch):
     monkeypatch.setattr(paddle.Tensor, "backward", recorded)
     Setup(tiny_root).go()
     assert during == [False] * 4
+
+
+READS = ("numpy", "item", "tolist", "__float__", "__int__", "__bool__", "__array__")
+
+
+@pytest.mark.parametrize("kind", [Setup, MaskedSetup])
+def test_the_host_reads_two_numbers_from_the_device_in_a_step(tiny_root, monkeypatch, kind):
+    """On a GPU each read waits for all that was queued before it."""
+    setup, reads, inside = kind(tiny_root), [], []
+
+    def counted(read):
+        def method(tensor, *rest, **named):
+            if not inside:
+                reads.append(tensor.shape)
+            inside.append(read)
+            try:
+                return read(tensor, *rest, **named)
+            finally:
+                inside.pop()
+
+        return method
+
+    setup.adam.step = type(setup.adam).step.__get__(setup.adam)  # without notes of gradients
+    setup.trainer.optimizer.step = setup.adam.step
+    for name in READS:
+        monkeypatch.setattr(paddle.Tensor, name, counted(getattr(paddle.Tensor, name)))
+    setup.go()
+    assert reads == [[2]]
+
+
+def test_ranks_vote_whether_to_stop_every_few_steps(tiny_root):
+    recipe = check(
+        DistillRecipe,
+        tiny.distill_values(tiny_root, tiny_root / "unused", **{"safety.stop_vote_steps": 4}),
+        "test",
+    )
+    voting = [step + 1 for step in range(12) if votes(recipe, World(0, 2), step)]
+    assert voting == [4, 8, 12]
+    assert all(votes(recipe, World(), step) for step in range(12))  # one rank has nobody to ask
+
+
+@pytest.mark.parametrize(("flag", "asked"), [(None, 0), (False, 1), (True, 1)])
+def test_only_a_vote_costs_an_exchange(monkeypatch, flag, asked):
+    exchanged = []
+    monkeypatch.setattr(paddle.distributed, "all_reduce", lambda flags, op: exchanged.append(flags))
+    both = WITH_FLAG(paddle.to_tensor(2.0), flag, World(0, 2))
+    assert both.tolist() == [2.0, float(flag or 0)] and len(exchanged) == asked
