@@ -31,6 +31,12 @@ class Status:
     seconds_left: float | None
     losses: dict[str, float]
     data_wait_share: float | None
+    data_wait_rank: int | None
+    """Who waits longest for data; None where there is one rank."""
+    slowest_rank: int | None
+    """Who works longest on a step, waiting for other ranks not counted; None as above."""
+    slowest_rank_seconds: float | None
+    median_rank_seconds: float | None
     skipped_steps: int
     checkpoint_step: int
     finished: bool
@@ -65,6 +71,10 @@ def read_status(run: Path, now: float) -> Status:
         seconds_left=(total - step) * batch / rate if rate else None,
         losses=newest_losses(records),
         data_wait_share=last.get("time/data_wait_share"),
+        data_wait_rank=last.get("time/data_wait_rank"),
+        slowest_rank=last.get("time/slowest_rank"),
+        slowest_rank_seconds=last.get("time/slowest_rank_s"),
+        median_rank_seconds=last.get("time/median_rank_s"),
         skipped_steps=int(last.get("optim/skipped", 0)),
         checkpoint_step=newest_step(run / "checkpoints"),
         finished=(run / "finished.json").is_file(),
@@ -104,7 +114,13 @@ def as_text(status: Status) -> str:
         lines.append(f"time left          {duration(status.seconds_left)}")
     lines += [f"{name:<18} {value:.5g}" for name, value in status.losses.items()]
     if status.data_wait_share is not None:
-        lines.append(f"waiting for data   {status.data_wait_share:.1%} of a step")
+        rank = "" if status.data_wait_rank is None else f" (rank {status.data_wait_rank})"
+        lines.append(f"waiting for data   {status.data_wait_share:.1%} of a step{rank}")
+    if status.slowest_rank is not None:
+        lines.append(
+            f"slowest rank       {status.slowest_rank}: {status.slowest_rank_seconds:.3g} s of own "
+            f"work a step, median {status.median_rank_seconds:.3g} s"
+        )
     lines.append(f"skipped steps      {status.skipped_steps}")
     saved = f"step {status.checkpoint_step}" if status.checkpoint_step >= 0 else "none yet"
     return "\n".join([*lines, f"newest checkpoint  {saved}"])

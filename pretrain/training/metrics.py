@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import resource
+import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,10 @@ from pretrain.training.records import read_metrics
 from pretrain.training.resume import TrainState
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.step import StepResult, StepTimer
+
+# Parts of a step in which a rank waits for no other: the gradients are exchanged in `backward`, and
+# `update` needs their norm. (Where relation groups span ranks, these meet in `student`, too.)
+OWN_PARTS = ("data", "teacher", "student")
 
 
 class RecordWriter:
@@ -153,17 +158,25 @@ class MetricsLog:
         sums = {f"loss/{name}": float(v) / self.finite_steps for name, v in self.terms.items()}
         sums |= {"tokens": self.tokens, "cells": self.cells, "flops": self.flops}
         sums |= {"ceiling": self.context.ceiling}
-        mean = parallel.mean_over_ranks(sums, self.world)
+        seconds = self.timer.seconds
+        sums |= {"own_seconds": sum(seconds.get(part, 0.0) for part in OWN_PARTS) / self.steps}
+        sums |= {"data_seconds": seconds.get("data", 0.0) / self.steps}
+        ranks = parallel.by_rank(sums, self.world)
+        mean = {name: sum(of[name] for of in ranks) / len(ranks) for name in sums}
         with parallel.fail_together(self.world):  # the disk of rank 0 may be full
             if self.writer:
-                self._write(state.step, mean, time.perf_counter() - self.began)
+                self._write(state.step, mean, ranks, time.perf_counter() - self.began)
         self._reset()
 
-    def _write(self, step: int, mean: dict[str, float], seconds: float) -> None:
+    def _write(
+        self, step: int, mean: dict[str, float], ranks: list[dict[str, float]], seconds: float
+    ) -> None:
+        del mean["own_seconds"], mean["data_seconds"]
         tokens, cells = mean.pop("tokens"), mean.pop("cells")
         flops, ceiling = mean.pop("flops"), mean.pop("ceiling")
         shares = {f"time/{name}_share": v / seconds for name, v in self.timer.seconds.items()}
-        shares["time/data_wait_share"] = shares.pop("time/data_share", 0.0)
+        shares.pop("time/data_share", None)
+        shares |= slowest(ranks, seconds / self.steps)
         if self.world.size > 1:
             # Measured alone; inside backward it overlaps with computing where the device can.
             shares["time/allreduce_share"] = self.context.all_reduce_seconds * self.steps / seconds
@@ -194,3 +207,22 @@ class MetricsLog:
             "speed/gflop_per_s": flops * self.world.size / seconds / 1e9,
             "speed/matmul_ceiling_share": flops / seconds / ceiling,
         }
+
+
+def slowest(ranks: list[dict[str, float]], step_seconds: float) -> dict[str, float]:
+    """Which rank works longest on a step, and which waits longest for data.
+
+    ranks: of each `own_seconds`, in a step without the parts in which it waits for other ranks, and
+    `data_seconds`.
+    """
+    own, data = ([rank[name] for rank in ranks] for name in ("own_seconds", "data_seconds"))
+    longest_wait = max(data)
+    shares = {"time/data_wait_share": longest_wait / step_seconds}
+    if len(ranks) == 1:
+        return shares
+    return shares | {
+        "time/data_wait_rank": data.index(longest_wait),
+        "time/slowest_rank": own.index(max(own)),
+        "time/slowest_rank_s": max(own),
+        "time/median_rank_s": statistics.median(own),
+    }

@@ -192,10 +192,12 @@ def weighted_mean(sums: dict[str, float], world: World) -> dict[str, float]:
     return {f"holdout/{name}": value / total for name, value in sorted(sums.items())}
 
 
-def mean_over_ranks(values: dict[str, float], world: World) -> dict[str, float]:
-    """The mean of each number over the ranks; every rank must call it with the same names."""
-    if world.size == 1 or not values:
-        return values
-    tensor = paddle.to_tensor([float(values[name]) for name in sorted(values)], dtype="float64")
-    paddle.distributed.all_reduce(tensor)
-    return dict(zip(sorted(values), (tensor / world.size).tolist(), strict=True))
+def by_rank(values: dict[str, float], world: World) -> list[dict[str, float]]:
+    """The numbers of all ranks; every rank must call it with the same names."""
+    if world.size == 1:
+        return [values]
+    names = sorted(values)
+    tensors: list[Tensor] = []
+    own = paddle.to_tensor([float(values[name]) for name in names], dtype="float64")
+    paddle.distributed.all_gather(tensors, own)
+    return [dict(zip(names, tensor.tolist(), strict=True)) for tensor in tensors]

@@ -43,6 +43,22 @@ def test_the_screen_shows_where_the_run_stands(run):
         assert part in text
 
 
+def test_the_slowest_rank_and_the_longest_wait_for_data_are_named(run):
+    record = {
+        "step": 40,
+        "time/data_wait_share": 0.2,
+        "time/data_wait_rank": 5,
+        "time/slowest_rank": 3,
+        "time/slowest_rank_s": 0.52,
+        "time/median_rank_s": 0.41,
+    }
+    lines = (run / "metrics.jsonl").read_text().splitlines()[:-1]
+    (run / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(record), ""]))
+    text = watch.as_text(watch.read_status(run, 0))
+    assert "waiting for data   20.0% of a step (rank 5)" in text
+    assert "slowest rank       3: 0.52 s of own work a step, median 0.41 s" in text
+
+
 def test_a_finished_run_says_so(run):
     (run / "finished.json").write_text("{}")
     text = watch.as_text(watch.read_status(run, 0))

@@ -17,7 +17,7 @@ from data_pipeline.base.recipes import check
 from data_pipeline.loading.loader import Batch
 from data_pipeline.loading.order import World
 from pretrain.recipe import DistillRecipe
-from pretrain.training.metrics import LogContext, MetricsLog, RecordWriter, read_metrics
+from pretrain.training.metrics import LogContext, MetricsLog, RecordWriter, read_metrics, slowest
 from pretrain.training.step import StepResult
 from tests.pretrain import tiny
 
@@ -120,6 +120,21 @@ def test_operations_are_held_against_the_ceiling(tmp_path):
     assert record["speed/gflop_per_s"] == pytest.approx(2 * 8 * 8 / seconds / 1e9)
     assert record["speed/matmul_ceiling_share"] == pytest.approx(2 * 8 * 8 / seconds / 1000)
     assert record["teacher/error"] == 0.5
+
+
+def test_the_slowest_rank_and_the_longest_wait_for_data_are_recorded():
+    ranks = [
+        {"own_seconds": own, "data_seconds": data}
+        for own, data in ((0.2, 0.05), (0.5, 0.01), (0.3, 0.1), (0.3, 0.0))
+    ]
+    assert slowest(ranks, 0.8) == {
+        "time/data_wait_share": pytest.approx(0.125),
+        "time/data_wait_rank": 2,
+        "time/slowest_rank": 1,
+        "time/slowest_rank_s": 0.5,
+        "time/median_rank_s": pytest.approx(0.3),
+    }
+    assert slowest(ranks[:1], 0.5) == {"time/data_wait_share": pytest.approx(0.1)}
 
 
 def test_skipped_steps_do_not_blot_out_the_mean_of_the_others(log):
