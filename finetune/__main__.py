@@ -15,6 +15,7 @@ if not __package__:  # started by its path, as paddle.distributed.launch does: t
 
 from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError, command
+from data_pipeline.base.quiet import without_startup_talk
 from data_pipeline.base.recipes import Recipe, check, load, parse_overrides
 from finetune import compress, recipes, stages
 from finetune.clue import clue
@@ -77,9 +78,11 @@ COMMANDS = {
 
 
 @command
+@without_startup_talk()
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     processes.end_with_launcher()
+    processes.take_threads()
     argv = argv or sys.argv[1:]
     if argv[:1] == ["serve"] and len(argv) > 1 and Path(argv[1]).is_dir():
         return serve_directory(argv[1], argv[2:])

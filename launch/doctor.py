@@ -91,8 +91,8 @@ def ranks() -> Check:
     count = min(2, default_ranks())
     with tempfile.TemporaryDirectory() as logs:
         command = [
-            sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(count),
-            "--log_dir", logs, str(PROBES / "ranks.py"),
+            sys.executable, "-m", "paddle.distributed.launch", "--log_level", "ERROR",
+            "--nproc_per_node", str(count), "--log_dir", logs, str(PROBES / "ranks.py"),
         ]  # fmt: skip
         return _try("Fleet ranks", command, processes=count)
 

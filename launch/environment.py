@@ -23,10 +23,8 @@ def best_for_cpu(processes: int) -> dict[str, str]:
 
 
 def quiet() -> dict[str, str]:
-    """Variables that lower the log level of Paddle's launcher and libraries."""
-    return _not_set(
-        {"PADDLE_LOG_LEVEL": "ERROR", "GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"}
-    )
+    """Variables that lower the log level of Paddle and silence warnings for developers."""
+    return _not_set({"GLOG_minloglevel": "2", "PYTHONWARNINGS": "ignore"})
 
 
 def _not_set(variables: dict[str, str]) -> dict[str, str]:

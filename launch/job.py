@@ -56,7 +56,8 @@ def command(job: Job, start: Start | None = None, python: str = sys.executable) 
     start: what node 0 has told this node; None for a single node.
     """
     line = [python, "-m", "paddle.distributed.launch"]
-    line += ["--nproc_per_node", str(job.nproc_per_node)]
+    # As an argument: that it is set by a variable would be a warning of its own.
+    line += ["--log_level", "ERROR", "--nproc_per_node", str(job.nproc_per_node)]
     if start is None:
         line += ["--log_dir", str(job.log_dir)]
     else:

@@ -22,7 +22,7 @@ class Launcher:
         self._process = subprocess.Popen(
             processes.tied_to_this_process(command),
             env={
-                **environment,
+                **_without_threads(environment),
                 exits.DIRECTORY_VARIABLE: str(self._codes),
                 processes.SUPERVISOR_VARIABLE: str(os.getpid()),
             },
@@ -72,6 +72,14 @@ class Launcher:
         for child in ours:
             _send(child, signal.SIGKILL)
         psutil.wait_procs(ours, timeout=10)
+
+
+def _without_threads(environment: dict[str, str]) -> dict[str, str]:
+    """For the launcher; its ranks get their number of threads back by `processes.take_threads`."""
+    threads = environment.get("OMP_NUM_THREADS")
+    if threads is None:
+        return environment
+    return {**environment, "OMP_NUM_THREADS": "1", processes.THREADS_VARIABLE: threads}
 
 
 def _variable(process: psutil.Process, name: str) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.quiet import without_startup_talk
 from pretrain.training.settings import TrainingRecipe
 from pretrain.training.world import current
 
@@ -19,6 +20,7 @@ Build = Callable[..., "nn.Layer"]  # (recipe, manifest, world, ranks) -> the obj
 Finish = Callable[["nn.Layer", TrainingRecipe], None]
 
 
+@without_startup_talk()
 def main(
     recipe_type: type[TrainingRecipe],
     description: str,
@@ -31,6 +33,7 @@ def main(
     finish: called on rank 0 after the last step, to write what the run is for.
     """
     processes.end_with_launcher()
+    processes.take_threads()
     from pretrain import check
     from pretrain.training.finished import is_finished
 

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 
 SUPERVISOR_VARIABLE = "PPMINILM_SUPERVISOR"  # process id of `python -m launch`, for its ranks
+# OMP_NUM_THREADS of the ranks. Paddle's launcher itself is started with 1: it computes nothing, and
+# with more it would print a warning.
+THREADS_VARIABLE = "PPMINILM_OMP_NUM_THREADS"
 _SET_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -43,6 +46,16 @@ def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends, so that they can be found."""
     if _libc is not None:
         _libc.prctl(_SET_CHILD_SUBREAPER, 1)
+
+
+def take_threads() -> None:
+    """For a rank: set OMP_NUM_THREADS to what the supervisor has passed by the launcher.
+
+    Call it before Paddle is imported.
+    """
+    threads = os.environ.pop(THREADS_VARIABLE, None)
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = threads
 
 
 def _is_launcher(process: int) -> bool:

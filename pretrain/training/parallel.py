@@ -20,6 +20,8 @@ from data_pipeline.loading.shared import Node
 from pretrain.objectives.span import RankGroup
 from pretrain.training.world import current
 
+FLEET_LOG_LEVEL = "WARNING"  # at INFO it describes groups and degrees that nobody has asked for
+
 
 def join(sharded: bool = False) -> World:
     """Meet the other ranks, as `paddle.distributed.launch` has arranged it, once a process; alone
@@ -31,11 +33,13 @@ def join(sharded: bool = False) -> World:
     if world.size == 1 or paddle.distributed.is_initialized():
         return world
     from paddle.distributed import fleet
+    from paddle.distributed.fleet.utils import log_util
 
+    log_util.set_log_level(FLEET_LOG_LEVEL)  # `init` sets it only after the strategy's message
     strategy = fleet.DistributedStrategy()
     if sharded:
         strategy.hybrid_configs = {"dp_degree": 1, "sharding_degree": world.size}
-    fleet.init(is_collective=True, strategy=strategy)
+    fleet.init(is_collective=True, strategy=strategy, log_level=FLEET_LOG_LEVEL)
     return world
 
 

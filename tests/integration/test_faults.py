@@ -16,14 +16,23 @@ pytestmark = pytest.mark.ranks
 
 
 def test_sigterm_saves_and_ends_with_a_code_of_its_own(root, straight):
-    run = Run(root, "stopped", **{"checkpoint.every_steps": 1000})
+    changes = {"checkpoint.every_steps": 1000, "safety.stop_vote_steps": 3}
+    run = Run(root, "stopped", **changes)
     process = run.launch()  # as a cluster does that takes one node away
     run.wait_for_step(2, process)
     ranks_of(process)[1].send_signal(signal.SIGTERM)
     assert tiny.finish(process) == SAVED_AND_STOPPED, run.output()
     saved = checkpoint.newest(run.output_dir / "checkpoints").step
-    assert 2 <= saved < 14
+    assert 2 <= saved < 14 and saved % 3 == 0
     assert f"saved at step {saved} and stopped; the same command resumes it" in run.output()
+    for talk in (
+        "Modified FLAGS",
+        "HybridParallelInfo",
+        "comm group",
+        "LAUNCH WARNING",
+        "strategy",
+    ):
+        assert talk not in run.output()
     process = run.launch()  # as a person does, or Slurm at the end of the time
     run.wait_for_step(saved + 1, process)
     process.send_signal(signal.SIGTERM)

@@ -16,8 +16,8 @@ def make(**changes):
 def test_the_command_is_paddles_launcher():
     words = job.command(make(overrides=("--seed", "1")), python="python")
     assert " ".join(words) == (
-        "python -m paddle.distributed.launch --nproc_per_node 2 --log_dir runs/x/log "
-        "pretrain/run.py --config recipes/distill.yaml --seed 1"
+        "python -m paddle.distributed.launch --log_level ERROR --nproc_per_node 2 "
+        "--log_dir runs/x/log pretrain/run.py --config recipes/distill.yaml --seed 1"
     )
 
 

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from data_pipeline.base import exits
+from launch.launcher import Launcher
 from launch.restarts import Restarts
 from launch.supervise import MARKER, Supervisor, newest_step
 
@@ -198,6 +199,21 @@ def test_sigterm_goes_to_the_ranks_which_have_all_the_time_they_are_given(tmp_pa
             assert time.monotonic() < deadline
         process.send_signal(number)
         assert process.wait(timeout=60) == exits.SAVED_AND_STOPPED
+
+
+def test_threads_are_for_the_ranks_and_not_for_the_launcher(tmp_path):
+    """Paddle's launcher would print a warning for more than one."""
+    show = "import os; print(os.environ['OMP_NUM_THREADS'], file=open({!r}, 'a'))"
+    shown = show.format(str(tmp_path / "shown"))
+    rank = f"from data_pipeline.base import processes; processes.take_threads(); {shown}"
+    program = f"{shown}\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c', {rank!r}])"
+    launcher = Launcher([sys.executable, "-c", program], {**os.environ, "OMP_NUM_THREADS": "6"})
+    deadline = time.monotonic() + 60
+    while (end := launcher.poll()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert end.code == 0
+    assert (tmp_path / "shown").read_text().split() == ["1", "6"]
 
 
 def handles(process, number):
