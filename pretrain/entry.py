@@ -49,7 +49,9 @@ def main(
         if current().rank == 0:
             print(f"{recipe.output_dir}: this run is finished; nothing to do")
         return print_result(recipe, 0, options.json)
-    problems = check.problems(recipe, current().size, wrong)
+    # Rank 0 checks the files for all; another still reports what it cannot open itself.
+    checked = recipe if current().rank == 0 else None
+    problems = check.problems(checked, current().size, wrong)
     error = None
     if problems:
         error = UserError(

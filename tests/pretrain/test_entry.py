@@ -87,6 +87,20 @@ def test_all_problems_come_before_any_training(recipe, start, monkeypatch):
     assert "teacher.layer: 9" in message
 
 
+def test_rank_0_checks_the_files_for_the_others(recipe, start, monkeypatch):
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    wrong_layer = recipe(**{"teacher.layer": 9})
+    with pytest.raises(UserError, match=r"teacher\.layer: 9"):
+        start(["--config", wrong_layer])
+    monkeypatch.setenv("PADDLE_TRAINER_ID", "1")
+    monkeypatch.setattr(
+        "pretrain.check.environment_problems", lambda *_: pytest.fail("rank 0 alone checks")
+    )
+    assert start(["--config", wrong_layer])[0] == 7  # rank 0 is going to tell it
+    with pytest.raises(UserError, match="x: unknown key"):  # what is in the recipe all ranks see
+        start(["--config", recipe(x=1)])
+
+
 @pytest.mark.parametrize(
     "argv", [["--config", "none.yaml"], ["--config", "{}", "stray"], ["--config", "{}", "--seed"]]
 )
