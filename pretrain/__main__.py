@@ -25,6 +25,9 @@ def main(argv: list[str] | None = None) -> int:
         "--untrained", action="store_true", help="the student before its first step, to compare"
     )
     release.add_argument(
+        "--fresh", action="store_true", help="random weights, even where layers are copied"
+    )
+    release.add_argument(
         "--format",
         choices=("paddlenlp", "hf"),
         default="paddlenlp",
@@ -94,7 +97,7 @@ def run_release(options: argparse.Namespace) -> int:
     """Write the release and say where it is."""
     from pretrain.release.write import release
 
-    facts = release(options.run, options.output, options.untrained, options.format)
+    facts = release(options.run, options.output, options.untrained, options.format, options.fresh)
     opener = "PPMiniLMModel" if options.format == "paddlenlp" else "AutoModel"
     if options.json:
         print(json.dumps(facts, ensure_ascii=False))

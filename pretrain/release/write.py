@@ -52,15 +52,22 @@ def write_encoder(
     weights.write(directory / weights.WEIGHTS, encoder.state_dict())
 
 
-def release(run: Path, output: Path, untrained: bool = False, form: str = "paddlenlp") -> dict:
+def release(
+    run: Path, output: Path, untrained: bool = False, form: str = "paddlenlp", fresh: bool = False
+) -> dict:
     """Write the student of a run's newest checkpoint to `output`; return what release.json holds.
 
     untrained: write the student as it was before the first step, for comparison.
+    fresh: write it with random weights, also where the recipe copies layers of the teacher.
     form: an entry of FORMATS. Stock PaddleNLP reads `paddlenlp` by
         `PPMiniLMModel.from_pretrained(output)`, transformers reads `hf` by
         `AutoModel.from_pretrained(output)`; this project reads both.
     """
     recipe = recipes.load(DistillRecipe, run / "recipe.resolved.yaml")
+    if fresh:
+        untrained, from_scratch = True, {"from_teacher_layers": ()}
+        student = recipe.student.model_copy(update=from_scratch)
+        recipe = recipe.model_copy(update={"student": student})
     saved = checkpoint.newest(run / "checkpoints")
     if saved is None:
         raise UserError(f"{run}: no complete checkpoint; train it first with pretrain/run.py")

@@ -114,6 +114,16 @@ def test_the_card_derives_from_recipe_and_data(tiny_root, tmp_path):
         "from number 25 on are as they were initialised",
     ):
         assert part in card, part
+    facts = release(recipe.output_dir, tmp_path / "fresh", fresh=True)
+    card_of_fresh = (tmp_path / "fresh" / "README.md").read_text(encoding="utf-8")
+    assert facts["steps"] == 0
+    assert "copied from layers" not in card_of_fresh
+    release(recipe.output_dir, tmp_path / "copied", untrained=True)
+    random, copied = (weights.read(tmp_path / name) for name in ("fresh", "copied"))
+    words = "embeddings.word_embeddings.weight"
+    teacher = weights.read(recipe.teacher.path)
+    assert (copied[words] == teacher[words]).all()
+    assert abs(random[words] - teacher[words]).max() > 0.01
     for part in ("Chinese", "between samples"):
         assert part not in card.split("## Recipe")[0], part
 
