@@ -47,6 +47,12 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None, ranks=Non
     shapes = [flops.Shape.of(encoder.config) for encoder in (teacher, student)]
     layers = recipe.teacher.layer, recipe.student.layer
     constants = {}
+    if is_first:
+        print(
+            f"relations: {recipe.relations.described()}; teacher layer {layers[0]}, "
+            f"student layer {layers[1]}",
+            flush=True,
+        )
     if recipe.teacher.engine == "onnx_int8" and is_first:
         error = engine_error(recipe, teacher, engine)
         constants["teacher/engine_relation_error"] = error

@@ -50,6 +50,16 @@ class Relations(Recipe):
             weights[name] = weights.get(name, 0.0) + weight
         return weights
 
+    def described(self) -> str:
+        """In words: `0.5 between tokens + 0.5 between samples, in 64 heads of Q, K and V`."""
+        parts = [
+            f"{weight:g} between {name}s" if name in RELATIONS else f"{weight:g} {name}"
+            for name, weight in self.weights().items()
+            if weight
+        ]
+        tensors = f"Q, K, V and {self.hidden:g} of H" if self.hidden else "Q, K and V"
+        return f"{' + '.join(parts)}, in {self.heads} heads of {tensors}"
+
 
 class Masking(Recipe):
     """Whole-word masking (RoBERTa-wwm, https://arxiv.org/abs/1906.08101)."""
