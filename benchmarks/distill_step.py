@@ -23,6 +23,7 @@ of each repeat tells what else the machine was doing.
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -178,7 +179,7 @@ def figures_of(runs: dict[str, list[dict]]) -> dict[str, float]:
 
 
 def contend(options: argparse.Namespace) -> dict:
-    """Time one contender over its updates, after a batch to warm up."""
+    """Open one contender and time it."""
     name = options.contender
     if name in OURS:
         from benchmarks.our_step import contender
@@ -192,6 +193,21 @@ def contend(options: argparse.Namespace) -> dict:
 
         step = contender(options, (TORCH | PUBLISHED)[name])
         updates = iter(step_batches.load(options.batches_file))
+    with cpu_settings(name):
+        return measure(step, updates, options)
+
+
+def cpu_settings(name: str):
+    """What a process with Paddle computes in; PyTorch has settings of its own."""
+    if name in TORCH:
+        return contextlib.nullcontext()
+    from pretrain.encoders.cpu import fast_cpu
+
+    return fast_cpu()
+
+
+def measure(step, updates, options: argparse.Namespace) -> dict:
+    """Time the updates, after a batch to warm up."""
     step(next(updates)[:1])
     step.wait()
     timed, waited, began = [], 0.0, time.perf_counter()

@@ -10,7 +10,6 @@ from data_pipeline.base.recipes import check
 from data_pipeline.loading.loader import Batch
 from data_pipeline.loading.order import World
 from pretrain.encoders import device, linear
-from pretrain.encoders.cpu import prepare_cpu
 from pretrain.encoders.load import build_encoder, load_encoder
 from pretrain.encoders.student import freeze_unreached
 from pretrain.encoders.teacher_engine import open_engine
@@ -27,7 +26,6 @@ PACKAGED = Path(__file__).parents[1] / "assets" / "teacher"  # trained: its rela
 def contender(options, engine: str, dtype: str = "float32"):
     """A function of the batches of one update."""
     paddle.set_device(options.device)
-    prepare_cpu()
     return OurStep(SIZES[options.sizes], options.shards, engine, dtype)
 
 

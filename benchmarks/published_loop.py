@@ -13,13 +13,11 @@ from paddlenlp.transformers.ppminilm.configuration import PPMiniLMConfig
 
 from benchmarks.encoder_sizes import HEADS, SIZES, encoder_fields
 from pretrain.encoders import device
-from pretrain.encoders.cpu import prepare_cpu
 
 
 def contender(options, frozen: bool):
     """A function of the batches of one update."""
     paddle.set_device(options.device)
-    prepare_cpu()  # settings of Paddle that any user can make
     return PublishedStep(SIZES[options.sizes], frozen)
 
 

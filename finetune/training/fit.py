@@ -10,7 +10,7 @@ from data_pipeline.base.progress import Progress
 from finetune.settings import FitSettings
 from finetune.training import ranks
 from finetune.training.batches import Encoded, shuffled
-from pretrain.encoders.cpu import prepare_cpu
+from pretrain.encoders.cpu import fast_cpu
 from pretrain.encoders.linear import replaced_linears
 from pretrain.training import precision
 from pretrain.training.settings import Precision
@@ -62,7 +62,6 @@ def fit(
     )
     score = data.score_name(settings.choose_by)
     world = ranks.join()
-    prepare_cpu()
     paddle.seed(settings.seed + world.rank)  # dropout differs, weights are there already
     total = max(1, round(settings.epochs * np.ceil(len(data) / settings.batch_size)))
     every = settings.evaluate_every or max(1, int(np.ceil(len(data) / settings.batch_size / 2)))
@@ -73,6 +72,7 @@ def fit(
         set_dropout(model, settings.dropout)
     model.train()
     with (
+        fast_cpu(),
         replaced_linears(model),
         Progress(label, total, "step", quiet=world.rank > 0) as progress,
     ):

@@ -7,9 +7,11 @@
   views the transposition itself moves blocks of memory, ten times as fast.
 """
 
+import contextlib
 import ctypes
 import ctypes.util
 import platform
+from collections.abc import Iterator
 
 import paddle
 
@@ -18,22 +20,40 @@ from pretrain.encoders import device
 FLUSH_TO_ZERO = 0x8000  # results, bit 15 of the register MXCSR
 DENORMALS_ARE_ZERO = 0x0040  # operands, bit 6
 MXCSR = 7  # its place in C's fenv_t on x86-64, in words of 32 bits
+VIEWS = "FLAGS_use_stride_kernel"
 
 
-def prepare_cpu() -> None:
-    """Set both for this process, unless it computes on a GPU. To be called before a training or an
-    evaluation; importing a library may set the register back."""
+@contextlib.contextmanager
+def fast_cpu() -> Iterator[None]:
+    """Both inside, unless this process computes on a GPU; as it was after.
+
+    Enter it when all libraries are loaded: loading one may set the register back.
+    """
     if device.on_gpu():
+        yield
         return
-    paddle.set_flags({"FLAGS_use_stride_kernel": False})
-    if platform.system() == "Linux" and platform.machine() == "x86_64":
-        flush_denormals()
+    views = paddle.get_flags(VIEWS)
+    paddle.set_flags({VIEWS: False})
+    try:
+        with flushed_denormals():
+            yield
+    finally:
+        paddle.set_flags(views)
 
 
-def flush_denormals() -> None:
-    """Let this thread, and those it starts, treat subnormal numbers as zero; x86-64 only."""
+@contextlib.contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Inside, this thread and those it starts treat subnormal numbers as zero; on x86-64 only."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        yield
+        return
     library = ctypes.CDLL(ctypes.util.find_library("m"))
-    environment = (ctypes.c_uint32 * 8)()  # fenv_t: 28 bytes for the x87 unit, then MXCSR
-    library.fegetenv(environment)
-    environment[MXCSR] |= FLUSH_TO_ZERO | DENORMALS_ARE_ZERO
-    library.fesetenv(environment)
+    before, inside = ((ctypes.c_uint32 * 8)() for _ in range(2))  # fenv_t: the x87 unit, MXCSR
+    library.fegetenv(before)
+    inside[:] = before[:]
+    inside[MXCSR] |= FLUSH_TO_ZERO | DENORMALS_ARE_ZERO
+    library.fesetenv(inside)
+    try:
+        yield
+    finally:
+        library.fesetenv(before)

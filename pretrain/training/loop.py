@@ -18,7 +18,7 @@ from data_pipeline.loading.shared import Node
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import linear
-from pretrain.encoders.cpu import prepare_cpu
+from pretrain.encoders.cpu import fast_cpu
 from pretrain.training import checkpoint, flops, parallel, precision, resume
 from pretrain.training import optimizer as optimize
 from pretrain.training.finished import DATA_SUMMARY, mark_finished
@@ -53,6 +53,7 @@ def fit(
         with parallel.fail_together(world):
             if world.rank == 0:
                 stack.enter_context(resume.lock(recipe.output_dir))
+        stack.enter_context(fast_cpu())
         session = open_session(objective, recipe, manifest, world)
         stack.callback(session.loader.close)  # after all ranks have left the loop
         state = session.state
@@ -114,7 +115,6 @@ def open_session(
     objective: nn.Layer, recipe: TrainingRecipe, manifest: Manifest, world: order.World
 ) -> Session:
     """Optimiser, data and log, as the newest checkpoint left them or from the start."""
-    prepare_cpu()
     linear.replace_linears(objective)
     adam = optimize.build_optimizer(objective, recipe.optimizer)
     trained = adam._parameter_list  # all; sharded, this rank's optimiser is left with some
