@@ -105,10 +105,10 @@ def measure(folder: Path, repeats: int, large_mb: int) -> dict[str, list[float]]
     size = write_text(real, documents)
     peer_size = write_text(peer_text, documents, limit=PEER_MB)
     vocab_file = trained(folder, real)
-    found: dict[str, list[float]] = {}
+    figures: dict[str, list[float]] = {}
 
     def add(name: str, value: float) -> None:
-        found.setdefault(name, []).append(value)
+        figures.setdefault(name, []).append(value)
         print(f"  {name}: {value:.4g}", file=sys.stderr, flush=True)
 
     for _ in range(repeats):
@@ -152,7 +152,7 @@ def measure(folder: Path, repeats: int, large_mb: int) -> dict[str, list[float]]
         one = write_one_file(folder / "one" / name, documents, ONE_FILE_MB)
         cost = build(folder / "rss", one, vocab_file, piece_mb=DEFAULT_PIECE_MB)
         add("peak_mb_one_gz" if name.endswith(".gz") else "peak_mb_one_file", cost.peak_mb)
-    return found
+    return figures
 
 
 def summary(repeats: dict[str, list[float]]) -> dict[str, float]:

@@ -83,19 +83,21 @@ def one_task(recipe: ClueRecipe, name: str) -> dict:
 
     def write(directory: Path) -> None:
         began = time.monotonic()
-        found = search(searched)
+        searched_result = search(searched)
         task = open_task(searched.task)
-        files = write_submissions(Path(found["classifier"]), searched.task, directory)
+        files = write_submissions(Path(searched_result["classifier"]), searched.task, directory)
         row = {
             "task": name,
-            "accuracy": found[found["score"]],
+            "accuracy": searched_result[searched_result["score"]],
             "examples": len(task.split("dev")),
-            "best": found["best"],
+            "best": searched_result["best"],
             "epochs": searched.train.epochs,
             "max_length": searched.max_length,
-            "trials": [{**trial["params"], "value": trial["value"]} for trial in found["trials"]],
+            "trials": [
+                {**trial["params"], "value": trial["value"]} for trial in searched_result["trials"]
+            ],
             "seconds": round(time.monotonic() - began),
-            "classifier": found["classifier"],
+            "classifier": searched_result["classifier"],
             "directory": str(recipe.output_dir / name / "row"),
             "files": files,
         }
@@ -118,10 +120,10 @@ def write_submissions(classifier: Path, task: TaskSettings, directory: Path) -> 
         if not path.is_file():
             continue
         ids, examples = submission_examples(path, task.name)
-        found = predictor.predict([e.text for e in examples], [e.pair for e in examples])
+        answers = predictor.predict([e.text for e in examples], [e.pair for e in examples])
         lines = (
             json.dumps({"id": number, "label": one.label}, ensure_ascii=False) + "\n"
-            for number, one in zip(ids, found, strict=True)
+            for number, one in zip(ids, answers, strict=True)
         )
         write_atomically(directory / name, "".join(lines))
         written.append(name)

@@ -87,10 +87,12 @@ def choose(curves: list[Curves], metrics: list[str]) -> list[str]:
     there = list(dict.fromkeys(name for item in curves for name in item.metrics()))
     chosen: dict[str, None] = {}
     for wanted in metrics or DEFAULT:
-        found = [n for n in there if n == wanted or (wanted[-1:] == "/" and n.startswith(wanted))]
-        if metrics and not found:
+        matching = [
+            n for n in there if n == wanted or (wanted[-1:] == "/" and n.startswith(wanted))
+        ]
+        if metrics and not matching:
             raise UserError(f"--metrics: no run has {wanted!r}; there are {', '.join(there)}")
-        chosen |= dict.fromkeys(found)
+        chosen |= dict.fromkeys(matching)
     if not chosen:
         raise UserError(f"none of {', '.join(DEFAULT)} is in the records; name some by --metrics")
     return list(chosen)

@@ -61,14 +61,14 @@ def inspect(directory: Path, count: int, seed: int, picture: Path | None = None)
 def _provenance(directory: Path, reader: ShardReader, numbers: list[int]) -> dict[int, dict]:
     """{sample: source, file and document}; of shards that have it."""
     inputs = read_inputs(Path(directory) / INPUTS)
-    found = {}
+    origins = {}
     for number in numbers:
         place = reader.provenance(number, number + 1)
         if place is not None:
             source, entry, document = (int(getattr(place, name)[0]) for name in COLUMNS)
             file = inputs[entry][0] if entry < len(inputs) else f"input {entry}"
-            found[number] = {"source": source, "file": file, "document": document}
-    return found
+            origins[number] = {"source": source, "file": file, "document": document}
+    return origins
 
 
 def _draw(histogram: list[int], directory: Path, picture: Path | None) -> str:

@@ -36,8 +36,8 @@ def verify(directory: Path, *, quiet: bool = False, workers: int = 0) -> list[st
         workers = min(cores(), len(manifest.shards)) if manifest.tokens > MANY_TOKENS else 1
     examine = partial(_examine, directory, replace(manifest, shards=[], settings=_used(manifest)))
     with Progress("verify", manifest.tokens, "token", quiet=quiet) as progress:
-        for info, (found, lengths) in _mapped(examine, manifest.shards, workers):
-            damage += found
+        for info, (lines, lengths) in _mapped(examine, manifest.shards, workers):
+            damage += lines
             histogram = None if lengths is None or histogram is None else histogram + lengths
             progress.add(info.tokens)
     return damage + _totals(directory / shards.MANIFEST, manifest, histogram)
@@ -77,27 +77,27 @@ def faults(samples: Ragged, info: ShardInfo, manifest: Manifest) -> list[str]:
     ids, offsets = samples.ids, samples.offsets
     if offsets[0] != 0 or offsets[-1] != len(ids) or (np.diff(offsets) < 2).any():
         return ["the offsets do not cut the tokens into samples"]
-    found = []
+    damage = []
     if len(samples) != info.samples:
-        found.append(f"{len(samples)} samples, the manifest says {info.samples}")
+        damage.append(f"{len(samples)} samples, the manifest says {info.samples}")
     if len(ids) != info.tokens:
-        found.append(f"{len(ids)} tokens, the manifest says {info.tokens}")
+        damage.append(f"{len(ids)} tokens, the manifest says {info.tokens}")
     if len(ids) and int(ids.max()) >= manifest.vocab_size:
-        found.append(f"id {int(ids.max())}, but the vocabulary has {manifest.vocab_size} tokens")
+        damage.append(f"id {int(ids.max())}, but the vocabulary has {manifest.vocab_size} tokens")
     if samples.lengths.max(initial=0) > manifest.max_length:
-        found.append(f"a sample of {samples.lengths.max()} tokens, above {manifest.max_length}")
+        damage.append(f"a sample of {samples.lengths.max()} tokens, above {manifest.max_length}")
     special = manifest.special_ids
     first, last = ids[offsets[:-1]], ids[offsets[1:] - 1]
     if (first != special["cls"]).any() or (last != special["sep"]).any():
-        found.append("a sample that does not begin with [CLS] or end with [SEP]")
+        damage.append("a sample that does not begin with [CLS] or end with [SEP]")
     if _special_tokens_are_removed(manifest):
         inside = np.isin(ids, [special[name] for name in NOT_INSIDE])
         inside[offsets[:-1]] = inside[offsets[1:] - 1] = False
         if inside.any():
-            found.append(f"{int(inside.sum())} special token(s) inside samples")
+            damage.append(f"{int(inside.sum())} special token(s) inside samples")
     if samples.checksum() != info.sha256:
-        found.append("the checksum of its content differs: it has been changed")
-    return found
+        damage.append("the checksum of its content differs: it has been changed")
+    return damage
 
 
 def _special_tokens_are_removed(manifest: Manifest) -> bool:

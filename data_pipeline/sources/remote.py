@@ -30,12 +30,12 @@ def find_remote(pattern: str) -> list[tuple[str, int, int]]:
         infos = [(name, system.info(name)) for name in sorted(names)]
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"sources: {pattern}: {error}") from None
-    found = [
+    paths = [
         (system.unstrip_protocol(n), i["size"], _time(i)) for n, i in infos if i["type"] == "file"
     ]
-    if not found:
+    if not paths:
         raise UserError(f"sources: {pattern}: there is no such file or folder")
-    return found
+    return paths
 
 
 def remote_head(url: str) -> bytes:

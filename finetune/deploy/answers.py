@@ -76,12 +76,12 @@ class Entities:
 
 def classes(texts: list[str], data: Encoded, logits: np.ndarray, labels: list[str]):
     """A `Prediction` for each text."""
-    found = []
+    predictions = []
     for row in softmax(logits):
         named = probabilities_of(row, labels)
         best = labels[int(row.argmax())]
-        found.append(Prediction(best, named[best], named))
-    return found
+        predictions.append(Prediction(best, named[best], named))
+    return predictions
 
 
 def single_scores(texts: list[str], data: Encoded, logits: np.ndarray, labels: list[str]):
@@ -91,25 +91,27 @@ def single_scores(texts: list[str], data: Encoded, logits: np.ndarray, labels: l
 
 def label_sets(texts: list[str], data: EncodedLabelSets, logits: np.ndarray, labels: list[str]):
     """A `LabelSet` for each text."""
-    found = []
+    label_sets = []
     for row, chosen in zip(sigmoid(logits), data.predicted(logits), strict=True):
         order = [int(index) for index in np.argsort(-row, kind="stable") if chosen[index]]
-        found.append(LabelSet([labels[index] for index in order], probabilities_of(row, labels)))
-    return found
+        label_sets.append(
+            LabelSet([labels[index] for index in order], probabilities_of(row, labels))
+        )
+    return label_sets
 
 
 def entities(
     texts: list[str], data: EncodedTokens, logits: list[np.ndarray], labels: list[str]
 ) -> list[Entities]:
     """The `Entities` of each text."""
-    found: list[list[Entity]] = [[] for _ in texts]
+    entities: list[list[Entity]] = [[] for _ in texts]
     for row, values in enumerate(logits):
         number, best = data.examples[row], values.argmax(-1)
         highest = softmax(values).max(-1)
         starts = data.places[row][:, 0]
         for span in data.spans(row, best):
             inside = (starts >= span.start) & (starts < span.end)
-            found[number].append(
+            entities[number].append(
                 Entity(
                     texts[number][span.start : span.end],
                     span.label,
@@ -118,7 +120,7 @@ def entities(
                     round(float(highest[inside].mean()), 6),
                 )
             )
-    return [Entities(of_text) for of_text in found]
+    return [Entities(of_text) for of_text in entities]
 
 
 # Of (texts, the same encoded, logits, names of the labels): one prediction for each text.

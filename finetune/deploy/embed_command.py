@@ -29,9 +29,9 @@ def embed_texts(arguments) -> int:
     filled = [number for number, text in enumerate(texts) if text.strip()]
     if not filled:
         raise UserError("no text: give texts as arguments, a file with --input, or lines on stdin")
-    found = open_embedder(arguments).embed([texts[number] for number in filled])
-    vectors = np.zeros((len(texts), found.shape[1]), np.float32)
-    vectors[filled] = found
+    embedded = open_embedder(arguments).embed([texts[number] for number in filled])
+    vectors = np.zeros((len(texts), embedded.shape[1]), np.float32)
+    vectors[filled] = embedded
     if arguments.output is None:
         for vector in vectors:
             print(json.dumps([round(float(value), 6) for value in vector]))
@@ -72,6 +72,8 @@ def compare_with_scores(arguments) -> int:
     embedder = open_embedder(arguments)
     cosines = embedder.cosines([row.text for row in rows], [row.pair for row in rows])
     gold = np.asarray(scores)
-    found = {name: round(function(cosines, gold), 6) for name, function in CORRELATIONS.items()}
-    print(json.dumps({"pairs": len(rows), **found}))
+    correlations = {
+        name: round(function(cosines, gold), 6) for name, function in CORRELATIONS.items()
+    }
+    print(json.dumps({"pairs": len(rows), **correlations}))
     return 0

@@ -54,7 +54,7 @@ def gains(
 def in_words(name: str, baseline: str, gain: Difference, where: str) -> str:
     """One sentence on a gain; `where` says which examples it was measured on."""
     size = f"{abs(gain.points):.1f} points {'above' if gain.points >= 0 else 'below'} {baseline}"
-    found = f"{name} is {size} on {where} (95% interval {gain.low:+.1f} to {gain.high:+.1f})"
+    sentence = f"{name} is {size} on {where} (95% interval {gain.low:+.1f} to {gain.high:+.1f})"
     if gain.is_outside:
-        return f"{found}."
-    return f"{found}: the interval includes 0, so these examples do not show a difference."
+        return f"{sentence}."
+    return f"{sentence}: the interval includes 0, so these examples do not show a difference."

@@ -102,12 +102,12 @@ def compared(scored: dict[str, ScoredModel], baseline: str | None, task: Task) -
     if baseline is None:
         return {"baseline": None, "gains": {}, "in_words": {}}
     parts = {name: model.parts for name, model in scored.items()}
-    found = gains(parts, baseline, scored[baseline].data.score_of_sums)
+    gain_of = gains(parts, baseline, scored[baseline].data.score_of_sums)
     where = f"{len(task.held_out()):,} {task.held_out_split} examples"
     return {
         "baseline": baseline,
-        "gains": {name: vars(gain) for name, gain in found.items()},
-        "in_words": {name: in_words(name, baseline, gain, where) for name, gain in found.items()},
+        "gains": {name: vars(gain) for name, gain in gain_of.items()},
+        "in_words": {name: in_words(name, baseline, gain, where) for name, gain in gain_of.items()},
     }
 
 

@@ -107,12 +107,12 @@ def open_clue(settings: TaskOptions) -> Task:
             if split == "test":
                 return None
             raise UserError(_missing(name, directory, f"{split}.json"))
-        found = [
+        examples = [
             _example(record, form, index, f"{path}, record {number}")
             for number, record in enumerate(records(path), 1)
             if record.get(form.label_key) != "-"  # OCNLI: the annotators did not agree
         ]
-        return found if all(example.label is not None for example in found) else None
+        return examples if all(example.label is not None for example in examples) else None
 
     return Task(name, labels, read, form.max_length)
 
@@ -120,9 +120,9 @@ def open_clue(settings: TaskOptions) -> Task:
 def submission_examples(path: Path, name: str) -> tuple[list, list[Example]]:
     """(ids, examples) of an official test file, in its order; the id of a record that has none is
     its number from 0."""
-    found = list(records(path))
-    ids = [record.get("id", record.get("idx", number)) for number, record in enumerate(found)]
-    unlabelled = ({k: v for k, v in record.items() if k != "label"} for record in found)
+    lines = list(records(path))
+    ids = [record.get("id", record.get("idx", number)) for number, record in enumerate(lines)]
+    unlabelled = ({k: v for k, v in record.items() if k != "label"} for record in lines)
     examples = [
         _example(record, FORMATS[name], {}, f"{path}, record {number}")
         for number, record in enumerate(unlabelled, 1)

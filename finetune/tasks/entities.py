@@ -37,11 +37,11 @@ def cluener(settings: TaskOptions) -> Task:
             if split == "test":
                 return None
             raise UserError(f"{path}: missing; CLUENER2020 has train.json, dev.json and test.json")
-        found = [
+        examples = [
             cluener_example(record, f"{path}, record {number}")
             for number, record in enumerate(records(path), 1)
         ]
-        return found if all(example.spans is not None for example in found) else None
+        return examples if all(example.spans is not None for example in examples) else None
 
     return Task("cluener", bio.labels_of(CLUENER_TYPES), read, kind="tokens")
 

@@ -23,8 +23,8 @@ def multi_label_file(settings: TaskOptions) -> Task:
         return None if path is None else [example(row) for row in rows(path, settings)]
 
     def example(row: LabelledRow) -> Example:
-        found = {index_of(name, index, row.where) for name in names_of(row, settings)}
-        return Example(row.text, row.pair, labels=tuple(sorted(found)))
+        indices = {index_of(name, index, row.where) for name in names_of(row, settings)}
+        return Example(row.text, row.pair, labels=tuple(sorted(indices)))
 
     return Task(settings.train.stem, names, read, kind="multi_label")
 

@@ -41,12 +41,12 @@ def articles(split: str) -> tuple[list[str], list[str]]:
     """(titles, beginnings of bodies without the title) of the articles that have both."""
     from data_pipeline.sources.packaged import inews
 
-    found = []
+    pairs = []
     for title, body, _ in zip(*inews(split), strict=True):
         pair = " ".join(title.split()), without_title(body, title)
         if pair[0] and len(pair[1]) >= SHORTEST_BODY:
-            found.append((pair[0], pair[1][:BODY_CHARACTERS]))
-    return [title for title, _ in found], [body for _, body in found]
+            pairs.append((pair[0], pair[1][:BODY_CHARACTERS]))
+    return [title for title, _ in pairs], [body for _, body in pairs]
 
 
 def without_title(body: str, title: str) -> str:
@@ -62,14 +62,14 @@ def closest(titles: list[str], bodies: list[str]) -> np.ndarray:
     The first of equal ones; -1 where there is none.
     """
     by_title, by_body = similarities(titles), similarities(bodies)
-    found = np.full(len(titles), -1)
+    closest = np.full(len(titles), -1)
     for row in range(len(titles)):
         allowed = by_body[row].toarray().ravel() < SAME_STORY
         allowed[row] = False
         score = np.where(allowed, by_title[row].toarray().ravel(), -1.0)
         if allowed.any():
-            found[row] = int(score.argmax())
-    return found
+            closest[row] = int(score.argmax())
+    return closest
 
 
 def similarities(texts: list[str]):

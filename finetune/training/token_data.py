@@ -73,8 +73,8 @@ class EncodedTokens(Encoded):
 
     def parts(self, logits: list[np.ndarray]) -> np.ndarray:
         """See `Encoded.parts`; the main score is entity F1."""
-        hit, found, expected = self.matches(logits).T
-        return np.stack([2.0 * hit, found + expected], 1)
+        hit, predicted, expected = self.matches(logits).T
+        return np.stack([2.0 * hit, predicted + expected], 1)
 
     def spans(self, row: int, labels: np.ndarray) -> list[Span]:
         """The entities that labels int64 [tokens] of a row mark, in the example's characters."""
@@ -156,15 +156,15 @@ def pieces(text: str, longest: int) -> list[str]:
     """Cuts `text` into pieces of at most `longest` characters, after sentences where possible."""
     from data_pipeline.text.sentences import split_long, split_sentences
 
-    found = [""]
+    pieces = [""]
     for line in text.splitlines(keepends=True):
         body = line.rstrip("\n")
         cut = [part for sentence in split_sentences(body) for part in split_long(sentence, longest)]
         for part in [*cut, line[len(body) :]]:
-            if len(found[-1]) + len(part) > longest:
-                found.append("")
-            found[-1] += part
-    return [piece for piece in found if piece]
+            if len(pieces[-1]) + len(part) > longest:
+                pieces.append("")
+            pieces[-1] += part
+    return [piece for piece in pieces if piece]
 
 
 def tags_of(places: np.ndarray, spans: tuple[Span, ...]) -> list[str]:

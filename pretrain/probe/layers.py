@@ -38,7 +38,7 @@ def relation_entropies(x: np.ndarray, mask: np.ndarray, heads: int) -> np.ndarra
     Returns:
         float64 [rows]: one for each real token and head.
     """
-    found = []
+    entropies = []
     for sample, counted in zip(x, mask.astype(bool), strict=True):
         rows = sample[counted].astype(np.float64)
         count = len(rows)
@@ -50,5 +50,5 @@ def relation_entropies(x: np.ndarray, mask: np.ndarray, heads: int) -> np.ndarra
         relation = np.exp(scores)
         total = relation.sum(-1)
         entropy = np.log(total) - (relation * scores).sum(-1) / total
-        found.append(entropy.ravel() / np.log(count))
-    return np.concatenate(found) if found else np.zeros(0)
+        entropies.append(entropy.ravel() / np.log(count))
+    return np.concatenate(entropies) if entropies else np.zeros(0)

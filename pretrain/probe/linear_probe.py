@@ -26,8 +26,8 @@ def packaged() -> Labelled:
 
     def pairs(split: str, limit: int) -> list[tuple[str, str]]:
         titles, _, labels = inews(split)
-        found = zip(titles, labels, strict=True)
-        return [(title, str(label)) for title, label in found if title.strip()][:limit]
+        pairs = zip(titles, labels, strict=True)
+        return [(title, str(label)) for title, label in pairs if title.strip()][:limit]
 
     return Labelled(pairs("train", TRAIN_LIMIT), pairs("dev", HELD_OUT_LIMIT))
 

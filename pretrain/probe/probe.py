@@ -106,7 +106,7 @@ def entropies_of(
     teacher, recipe: DistillRecipe, heads: tuple[int, ...], samples: int
 ) -> dict[tuple[int, int, str], float]:
     """(layer, R, "q", "k" or "v") to the mean share of a uniform row's entropy."""
-    found = defaultdict(list)
+    entropies = defaultdict(list)
     size = min(BATCH, Manifest.read(recipe.data.shards).samples)
     order = OrderSettings(seed=recipe.seed, relation_group_size=size, global_batch_size=size)
     loader = Loader(recipe.data.shards, order, workers=0)
@@ -119,9 +119,9 @@ def entropies_of(
                     values = x.astype("float32").numpy()
                     for number in heads:
                         rows = relation_entropies(values, batch.attention_mask, number)
-                        found[layer, number, name].append(rows)
+                        entropies[layer, number, name].append(rows)
             progress.add(1)
-    return {key: float(np.concatenate(rows).mean()) for key, rows in found.items()}
+    return {key: float(np.concatenate(rows).mean()) for key, rows in entropies.items()}
 
 
 def probe_accuracies(teacher, directory: Path, texts: Labelled) -> dict[int, float]:
@@ -146,7 +146,7 @@ def pooled_outputs(teacher, directory: Path, texts: list[str]) -> dict[int, np.n
 
     encoder = WordPieceEncoder.of_directory(locate(directory))
     ids, _ = encoder.classify(texts, None, PROBE_LENGTH)
-    found = defaultdict(list)
+    features = defaultdict(list)
     with Progress("linear probe", len(texts), "text") as progress, paddle.no_grad():
         for start in range(0, len(ids), 4 * BATCH):
             rows = ids[start : start + 4 * BATCH]
@@ -156,9 +156,11 @@ def pooled_outputs(teacher, directory: Path, texts: list[str]) -> dict[int, np.n
                 padded[index, : len(row)], mask[index, : len(row)] = row, 1
             inputs = paddle.to_tensor(padded), paddle.to_tensor(mask)
             for layer, states in enumerate(states_of_layers(teacher, *inputs), 1):
-                found[layer].append(linear_probe.pooled(states[3].astype("float32").numpy(), mask))
+                features[layer].append(
+                    linear_probe.pooled(states[3].astype("float32").numpy(), mask)
+                )
             progress.add(len(rows))
-    return {layer: np.concatenate(parts) for layer, parts in found.items()}
+    return {layer: np.concatenate(parts) for layer, parts in features.items()}
 
 
 def short_distillation(
