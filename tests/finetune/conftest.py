@@ -96,17 +96,33 @@ def fit_settings() -> FitSettings:
     return FitSettings(epochs=8, batch_size=16, learning_rate=3e-3, dropout=0.0)
 
 
-@pytest.fixture(scope="session")
-def classifier_dir(workshop, encoder, task, fit_settings) -> Path:
+def trained(directory: Path, encoder: Path, task, fit: FitSettings, length=24, **more) -> Path:
+    """A fine-tuned classifier in `directory`; `more` are further settings of the recipe."""
     return stages.train(
         TrainRecipe(
-            output_dir=workshop / "classifier",
-            encoder=encoder,
-            task=task,
-            train=fit_settings,
-            max_length=16,
+            output_dir=directory, encoder=encoder, task=task, train=fit, max_length=length, **more
         )
     )
+
+
+def exported(classifier: Path) -> Path:
+    """The ONNX export of a classifier, next to it."""
+    directory = classifier.with_name(f"{classifier.name}-onnx")
+    return stages.export(ExportRecipe(output_dir=directory, classifier=classifier))
+
+
+def jsonl_splits(workshop: Path, name: str, rows_of) -> dict[str, Path]:
+    """Files of train, dev and test; rows_of(count, offset) gives their rows."""
+    splits = {"train": (192, 0), "dev": (48, 1000), "test": (48, 2000)}
+    return {
+        split: write_jsonl(workshop / f"{name}-{split}.jsonl", rows_of(*size))
+        for split, size in splits.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def classifier_dir(workshop, encoder, task, fit_settings) -> Path:
+    return trained(workshop / "classifier", encoder, task, fit_settings, length=16)
 
 
 @pytest.fixture(scope="session")

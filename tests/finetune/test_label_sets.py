@@ -10,13 +10,13 @@ from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.__main__ import main
 from finetune.deploy.predict import Predictor
-from finetune.recipes import ExportRecipe, PruneRecipe, QuantiseRecipe, ReportRecipe, TrainRecipe
+from finetune.recipes import PruneRecipe, QuantiseRecipe, ReportRecipe
 from finetune.settings import DistillSettings, FitSettings, ReportSettings, WidthSettings
 from finetune.tasks import open_task
 from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.kinds import encode_examples
-from tests.finetune.conftest import sentences, write_jsonl
+from tests.finetune.conftest import exported, jsonl_splits, sentences, trained, write_jsonl
 
 FIT = FitSettings(epochs=10, batch_size=16, learning_rate=3e-3, dropout=0.0)
 LABELS = {"market": "股", "rain": "雨", "sun": "晴"}
@@ -40,26 +40,18 @@ def two_labels() -> tuple[str, set[str]]:
 
 @pytest.fixture(scope="module")
 def task(workshop):
-    splits = {"train": (192, 0), "dev": (48, 1000), "test": (48, 2000)}
-    files = {
-        split: write_jsonl(workshop / f"sets-{split}.jsonl", labelled(*size))
-        for split, size in splits.items()
-    }
+    files = jsonl_splits(workshop, "sets", labelled)
     return TaskSettings(name="multi_label_file", label="labels", **files)
 
 
 @pytest.fixture(scope="module")
 def tagger(workshop, encoder, task):
-    return stages.train(
-        TrainRecipe(
-            output_dir=workshop / "tagger", encoder=encoder, task=task, train=FIT, max_length=24
-        )
-    )
+    return trained(workshop / "tagger", encoder, task, FIT)
 
 
 @pytest.fixture(scope="module")
-def tagger_onnx(workshop, tagger):
-    return stages.export(ExportRecipe(output_dir=workshop / "tagger-onnx", classifier=tagger))
+def tagger_onnx(tagger):
+    return exported(tagger)
 
 
 def micro_f1(directory, task) -> float:
@@ -142,16 +134,9 @@ def test_widths_a_teacher_and_balance_work_on_label_sets(workshop, encoder, tagg
     )
     result = json.loads((half / "result.json").read_text())
     assert result["micro_f1"] > 0.8 and 0 < result["threshold"] < 1
-    taught = stages.train(
-        TrainRecipe(
-            output_dir=workshop / "tagger-taught",
-            encoder=encoder,
-            task=task,
-            train=FIT.model_copy(update={"balance_classes": True}),
-            max_length=24,
-            distill=DistillSettings(teacher=tagger, alpha=0.8),
-        )
-    )
+    fit = FIT.model_copy(update={"balance_classes": True})
+    distill = DistillSettings(teacher=tagger, alpha=0.8)
+    taught = trained(workshop / "tagger-taught", encoder, task, fit, distill=distill)
     assert json.loads((taught / "result.json").read_text())["micro_f1"] > 0.8
 
 

@@ -12,13 +12,21 @@ from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.__main__ import main
 from finetune.deploy.predict import Predictor
-from finetune.recipes import ExportRecipe, PruneRecipe, QuantiseRecipe, ReportRecipe, TrainRecipe
+from finetune.recipes import PruneRecipe, QuantiseRecipe, ReportRecipe, TrainRecipe
 from finetune.settings import DistillSettings, FitSettings, ReportSettings, WidthSettings
 from finetune.tasks import open_task
 from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier, heads
 from finetune.training.score_data import EncodedScores
-from tests.finetune.conftest import MONEY, WEATHER, sentences, write_jsonl
+from tests.finetune.conftest import (
+    MONEY,
+    WEATHER,
+    exported,
+    jsonl_splits,
+    sentences,
+    trained,
+    write_jsonl,
+)
 
 FIT = FitSettings(epochs=10, batch_size=16, learning_rate=3e-3, dropout=0.0)
 TELLING = (*WEATHER, *MONEY)
@@ -35,26 +43,18 @@ def scored(count: int, offset: int = 0) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def task(workshop):
-    splits = {"train": (192, 0), "dev": (48, 1000), "test": (48, 2000)}
-    files = {
-        split: write_jsonl(workshop / f"scores-{split}.jsonl", scored(*size))
-        for split, size in splits.items()
-    }
+    files = jsonl_splits(workshop, "scores", scored)
     return TaskSettings(name="score_file", pair="other", label="score", **files)
 
 
 @pytest.fixture(scope="module")
 def scorer(workshop, encoder, task):
-    return stages.train(
-        TrainRecipe(
-            output_dir=workshop / "scorer", encoder=encoder, task=task, train=FIT, max_length=24
-        )
-    )
+    return trained(workshop / "scorer", encoder, task, FIT)
 
 
 @pytest.fixture(scope="module")
-def scorer_onnx(workshop, scorer):
-    return stages.export(ExportRecipe(output_dir=workshop / "scorer-onnx", classifier=scorer))
+def scorer_onnx(scorer):
+    return exported(scorer)
 
 
 def gold_and_predicted(directory, task):
@@ -131,16 +131,8 @@ def test_widths_and_a_teacher_work_on_scores(workshop, encoder, scorer, task):
         )
     )
     assert json.loads((half / "result.json").read_text())["pearson"] > 0.8
-    taught = stages.train(
-        TrainRecipe(
-            output_dir=workshop / "scorer-taught",
-            encoder=encoder,
-            task=task,
-            train=FIT,
-            max_length=24,
-            distill=DistillSettings(teacher=scorer, alpha=1.0),  # no label is seen
-        )
-    )
+    distill = DistillSettings(teacher=scorer, alpha=1.0)  # no label is seen
+    taught = trained(workshop / "scorer-taught", encoder, task, FIT, distill=distill)
     assert json.loads((taught / "result.json").read_text())["pearson"] > 0.8
 
 

@@ -10,7 +10,6 @@ from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.deploy.predict import Predictor
 from finetune.recipes import (
-    ExportRecipe,
     PruneRecipe,
     QuantiseRecipe,
     ReportRecipe,
@@ -22,6 +21,7 @@ from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.kinds import encode_examples
 from finetune.training.token_data import pieces
+from tests.finetune.conftest import exported, trained
 
 PLACES, FILLER = ("晴天", "雨", "雪风"), "我你他是不很好坏了的在有和"
 
@@ -53,16 +53,12 @@ def task(workshop):
 @pytest.fixture(scope="module")
 def token_dir(workshop, encoder, task):
     fit = FitSettings(epochs=12, batch_size=16, learning_rate=3e-3, dropout=0.0)
-    return stages.train(
-        TrainRecipe(
-            output_dir=workshop / "tokens", encoder=encoder, task=task, train=fit, max_length=24
-        )
-    )
+    return trained(workshop / "tokens", encoder, task, fit)
 
 
 @pytest.fixture(scope="module")
-def token_onnx(workshop, token_dir):
-    return stages.export(ExportRecipe(output_dir=workshop / "tokens-onnx", classifier=token_dir))
+def token_onnx(token_dir):
+    return exported(token_dir)
 
 
 def test_it_learns_and_reports_entity_scores(token_dir):
@@ -158,16 +154,8 @@ def test_widths_and_a_teacher_work_on_tokens(workshop, encoder, token_dir, task)
     result = json.loads((half / "result.json").read_text())
     assert result["entity_f1"] > 0.8
     assert classifier.load(half).model.layers[0].self_attn.num_heads == 2
-    taught = stages.train(
-        TrainRecipe(
-            output_dir=workshop / "tokens-taught",
-            encoder=encoder,
-            task=task,
-            train=fit,
-            max_length=24,
-            distill=DistillSettings(teacher=token_dir, alpha=1.0),  # no label is seen
-        )
-    )
+    distill = DistillSettings(teacher=token_dir, alpha=1.0)  # no label is seen
+    taught = trained(workshop / "tokens-taught", encoder, task, fit, distill=distill)
     assert json.loads((taught / "result.json").read_text())["entity_f1"] > 0.8
 
 
