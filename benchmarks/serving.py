@@ -20,7 +20,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -39,6 +38,7 @@ from data_pipeline.base.errors import UserError, command
 from finetune.deploy.predict import Predictor
 from finetune.tasks import open_task
 from finetune.tasks.settings import TaskSettings
+from launch.nodes.addresses import free_port
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("onnxruntime", "fastapi", "uvicorn", "numpy")
@@ -89,9 +89,7 @@ def texts_of(path: Path | None) -> list[str]:
 @contextlib.contextmanager
 def service(model: Path, threads: int) -> Iterator[int]:
     """The port of a service that runs as users start it; it is stopped at the end."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port(HOST)
     arguments = ["serve", str(model), "--port", str(port), "--threads", str(threads)]
     process = subprocess.Popen(
         [sys.executable, "-m", "finetune", *arguments],

@@ -83,21 +83,19 @@ def one_task(recipe: ClueRecipe, name: str) -> dict:
 
     def write(directory: Path) -> None:
         began = time.monotonic()
-        searched_result = search(searched)
+        outcome = search(searched)
         task = open_task(searched.task)
-        files = write_submissions(Path(searched_result["classifier"]), searched.task, directory)
+        files = write_submissions(Path(outcome["classifier"]), searched.task, directory)
         row = {
             "task": name,
-            "accuracy": searched_result[searched_result["score"]],
+            "accuracy": outcome[outcome["score"]],
             "examples": len(task.split("dev")),
-            "best": searched_result["best"],
+            "best": outcome["best"],
             "epochs": searched.train.epochs,
             "max_length": searched.max_length,
-            "trials": [
-                {**trial["params"], "value": trial["value"]} for trial in searched_result["trials"]
-            ],
+            "trials": [{**trial["params"], "value": trial["value"]} for trial in outcome["trials"]],
             "seconds": round(time.monotonic() - began),
-            "classifier": searched_result["classifier"],
+            "classifier": outcome["classifier"],
             "directory": str(recipe.output_dir / name / "row"),
             "files": files,
         }

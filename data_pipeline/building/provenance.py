@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.base.files import whole_file
+from data_pipeline.base.files import whole_file, write_json
 from data_pipeline.building import spill
 from data_pipeline.building.documents import Place
 from data_pipeline.building.plan import Plan
@@ -89,8 +89,7 @@ def count_before_pieces(plan: Plan, read: Iterable[dict[str, Any]]) -> None:
         before.append(total if first == current else 0)
         total = count + (total if first == last == current else 0)
         current = last
-    with whole_file(plan.file("write", 0, ".before")) as temporary, temporary.open("w") as file:
-        json.dump(before, file)
+    write_json(plan.file("write", 0, ".before"), before)
 
 
 def load(plan: Plan, piece: int) -> Documents:

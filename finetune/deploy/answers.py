@@ -91,27 +91,25 @@ def single_scores(texts: list[str], data: Encoded, logits: np.ndarray, labels: l
 
 def label_sets(texts: list[str], data: EncodedLabelSets, logits: np.ndarray, labels: list[str]):
     """A `LabelSet` for each text."""
-    label_sets = []
+    answers = []
     for row, chosen in zip(sigmoid(logits), data.predicted(logits), strict=True):
         order = [int(index) for index in np.argsort(-row, kind="stable") if chosen[index]]
-        label_sets.append(
-            LabelSet([labels[index] for index in order], probabilities_of(row, labels))
-        )
-    return label_sets
+        answers.append(LabelSet([labels[index] for index in order], probabilities_of(row, labels)))
+    return answers
 
 
 def entities(
     texts: list[str], data: EncodedTokens, logits: list[np.ndarray], labels: list[str]
 ) -> list[Entities]:
     """The `Entities` of each text."""
-    entities: list[list[Entity]] = [[] for _ in texts]
+    by_text: list[list[Entity]] = [[] for _ in texts]
     for row, values in enumerate(logits):
         number, best = data.examples[row], values.argmax(-1)
         highest = softmax(values).max(-1)
         starts = data.places[row][:, 0]
         for span in data.spans(row, best):
             inside = (starts >= span.start) & (starts < span.end)
-            entities[number].append(
+            by_text[number].append(
                 Entity(
                     texts[number][span.start : span.end],
                     span.label,
@@ -120,7 +118,7 @@ def entities(
                     round(float(highest[inside].mean()), 6),
                 )
             )
-    return [Entities(of_text) for of_text in entities]
+    return [Entities(of_text) for of_text in by_text]
 
 
 # Of (texts, the same encoded, logits, names of the labels): one prediction for each text.

@@ -15,6 +15,7 @@ from data_pipeline.shards.format import Manifest
 from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import weights
 from pretrain.encoders.load import load_encoder
+from pretrain.encoders.settings import Student
 from pretrain.encoders.student import (
     Vocabulary,
     build_student,
@@ -65,9 +66,8 @@ def release(
     """
     recipe = recipes.load(DistillRecipe, run / "recipe.resolved.yaml")
     if fresh:
-        untrained, from_scratch = True, {"from_teacher_layers": ()}
-        student = recipe.student.model_copy(update=from_scratch)
-        recipe = recipe.model_copy(update={"student": student})
+        untrained = True
+        recipe = recipe.model_copy(update={"student": without_copies(recipe.student)})
     saved = checkpoint.newest(run / "checkpoints")
     if saved is None:
         raise UserError(f"{run}: no complete checkpoint; train it first with pretrain/run.py")
@@ -159,7 +159,7 @@ def initial_student(recipe: DistillRecipe, tokens: list[str], with_teacher: bool
     if sizes.from_teacher_layers and with_teacher:
         teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
     elif sizes.from_teacher_layers:
-        sizes = sizes.model_copy(update={"from_teacher_layers": ()})
+        sizes = without_copies(sizes)
     seed_everything(recipe.seed)
     return build_student(
         sizes,
@@ -167,6 +167,11 @@ def initial_student(recipe: DistillRecipe, tokens: list[str], with_teacher: bool
         teacher,
         recipe.relations.hidden > 0,
     )
+
+
+def without_copies(sizes: Student) -> Student:
+    """The same student with fresh weights in all layers."""
+    return sizes.model_copy(update={"from_teacher_layers": ()})
 
 
 def last_metrics(run: Path, step: int) -> dict:

@@ -159,9 +159,9 @@ class MetricsLog:
         sums |= {"tokens": self.tokens, "cells": self.cells, "flops": self.flops}
         sums |= {"ceiling": self.context.ceiling}
         seconds = self.timer.seconds
-        sums |= {"own_seconds": sum(seconds.get(part, 0.0) for part in OWN_PARTS) / self.steps}
-        sums |= {"data_seconds": seconds.get("data", 0.0) / self.steps}
-        ranks = parallel.by_rank(sums, self.world)
+        waits = {"own_seconds": sum(seconds.get(part, 0.0) for part in OWN_PARTS) / self.steps}
+        waits |= {"data_seconds": seconds.get("data", 0.0) / self.steps}
+        ranks = parallel.by_rank(sums | waits, self.world)
         mean = {name: sum(of[name] for of in ranks) / len(ranks) for name in sums}
         with parallel.fail_together(self.world):  # the disk of rank 0 may be full
             if self.writer:
@@ -171,7 +171,6 @@ class MetricsLog:
     def _write(
         self, step: int, mean: dict[str, float], ranks: list[dict[str, float]], seconds: float
     ) -> None:
-        del mean["own_seconds"], mean["data_seconds"]
         tokens, cells = mean.pop("tokens"), mean.pop("cells")
         flops, ceiling = mean.pop("flops"), mean.pop("ceiling")
         shares = {f"time/{name}_share": v / seconds for name, v in self.timer.seconds.items()}
