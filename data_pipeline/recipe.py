@@ -58,7 +58,8 @@ class Run(Recipe):
     under the same paths."""
     memory_mb: int = Field(0, ge=0)
     """MB that finding duplicates may use in one worker; more text makes more partitions. 0 is half
-    of the machine's memory, divided by the workers."""
+    of the machine's memory divided by the workers, with Dask half of a worker's memory limit. With
+    Slurm, set it to about half of what an element of the array gets (--mem)."""
     retries: int = Field(2, ge=0)
     """How often a task is tried again after an I/O error that may pass, such as a stale handle."""
     damaged_files: Literal["stop", "skip"] = "stop"
@@ -89,7 +90,8 @@ class BuildRecipe(Recipe):
     """Text that becomes one shard; what a process works on at a time."""
     exclude: Literal["off", "sample", "all"] = "off"
     """Write the text that is left out, with its reason, to OUTPUT/excluded/*.jsonl.zst: all of it,
-    or one text in a hundred. Does not change the shards."""
+    or one text in a hundred. What `sample` and `limit_mb` of a source leave unread is no part of
+    it. Does not change the shards."""
     run: Run = Run()
 
     @model_validator(mode="after")

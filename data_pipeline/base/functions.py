@@ -39,7 +39,8 @@ def load_function(name: str) -> Callable[..., Any]:
 def function_digest(name: str) -> str:
     """SHA-256 of the source file of a function: a changed function changes what it makes."""
     try:
-        source = inspect.getsource(inspect.getmodule(load_function(name)))
+        module = inspect.getmodule(load_function(name))
+        source = inspect.getsource(module) if module is not None else "no source"
     except (OSError, TypeError):
         return "no source"
     return hashlib.sha256(source.encode()).hexdigest()

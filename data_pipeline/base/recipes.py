@@ -7,12 +7,13 @@ error that names its nearest neighbour.
 
 import copy
 import difflib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetPydanticSchema, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_atomically
@@ -31,6 +32,13 @@ class Recipe(BaseModel):
 
 
 R = TypeVar("R", bound=Recipe)
+
+
+def one_of(names: Iterable[str]) -> GetPydanticSchema:
+    """`Annotated[str, one_of(TABLE)]` is a `Literal` of the names in a table, which a type checker
+    could not read."""
+    allowed = list(names)
+    return GetPydanticSchema(lambda _source, _handler: core_schema.literal_schema(allowed))
 
 
 def load(model: type[R], path: Path | str, overrides: list[str] | None = None) -> R:
@@ -70,7 +78,8 @@ def examine(
     the rest is checked again. A section that is wrong only because of such a replacement has an
     empty text. The recipe is None when it cannot be made even so.
     """
-    values, problems = copy.deepcopy(values), {}
+    values = copy.deepcopy(values)
+    problems: dict[str, str] = {}
     while True:
         try:
             return model.model_validate(values), problems
@@ -146,7 +155,11 @@ def _parse(text: str, where: str) -> Any:
 
 
 def _replace(
-    values: dict, item: dict, problems: dict, model: type[BaseModel], placeholders: dict
+    values: dict,
+    item: Mapping[str, Any],
+    problems: dict[str, str],
+    model: type[BaseModel],
+    placeholders: dict[str, Any],
 ) -> bool:
     """Note one problem and take its value out of `values`; whether that changed anything."""
     field = ".".join(str(part) for part in item["loc"])
@@ -168,7 +181,7 @@ def _replace(
     return is_new
 
 
-def _follows(item: dict, section: str, problems: dict) -> bool:
+def _follows(item: Mapping[str, Any], section: str, problems: dict[str, str]) -> bool:
     """Whether a section is wrong because a wrong field in it was replaced by its default.
 
     A validator that does not say which fields it compares may compare any of them.
@@ -197,7 +210,7 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> None:
     values[last] = value
 
 
-def _describe(model: type[BaseModel], item: dict[str, Any]) -> str:
+def _describe(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     field = ".".join(str(part) for part in item["loc"]) or "(recipe)"
     if item["type"] == "extra_forbidden":
         known = _fields_at(model, item["loc"][:-1])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -11,7 +12,6 @@ from typing import Any
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sync, write_json
-from data_pipeline.base.machine import cores, memory_bytes
 from data_pipeline.base.progress import Progress
 from data_pipeline.base.recipes import differences
 from data_pipeline.building import (
@@ -26,7 +26,7 @@ from data_pipeline.building import (
     vocabulary,
 )
 from data_pipeline.building.errors import CanContinue
-from data_pipeline.building.local_engine import Execute
+from data_pipeline.building.local_engine import Workers
 from data_pipeline.building.lock import locked
 from data_pipeline.building.manifest import make_manifest
 from data_pipeline.building.plan import (
@@ -46,7 +46,7 @@ from data_pipeline.shards import format as shards
 from data_pipeline.shards.format import Manifest
 from data_pipeline.shards.provenance import INPUTS, read_inputs
 
-MEMORY_SHARE = 0.5  # of the machine's memory, for finding duplicates in all workers together
+MEMORY_SHARE = 0.5  # of a worker's memory, for finding duplicates
 # Bytes on disk for a byte of text at the moment when most is there: spilled text 0.45, hashes of
 # sentences 0.3 and of documents 0.2, the first shards.
 SPACE_PER_TEXT = 1.2
@@ -73,8 +73,8 @@ def build(recipe: BuildRecipe, *, quiet: bool = False) -> Manifest:
         except OSError as error:
             raise steps.explain(error, recipe.output_dir, "build") from error
         try:
-            with engine.start(recipe.run) as runner:
-                return Builder(plan, inputs, runner, quiet).build()
+            with engine.start(recipe.run) as workers:
+                return Builder(plan, inputs, workers, quiet).build()
         except OSError as error:  # a full disk, a file that has been removed
             raise steps.explain(error, recipe.output_dir, "build") from error
         except CanContinue:
@@ -87,15 +87,17 @@ def build(recipe: BuildRecipe, *, quiet: bool = False) -> Manifest:
 class Builder:
     """Executes the steps of one build in order."""
 
-    def __init__(self, plan: Plan, inputs: InputPlan, execute: Execute, quiet: bool):
+    def __init__(self, plan: Plan, inputs: InputPlan, workers: Workers, quiet: bool):
         self.plan, self.recipe, self._inputs = plan, plan.recipe, inputs
-        self._execute, self._quiet = execute, quiet
+        self._execute, self._quiet = workers.execute, quiet
         self._versions = tuple(versions().items())
-        workers = self.recipe.run.workers or cores()
-        self._memory = worker_memory(self.recipe.run, workers)
+        self._memory = duplicates_memory(self.recipe.run, workers.memory_bytes)
 
     def build(self) -> Manifest:
         """All steps; the manifest is written last and publishes the shards."""
+        for item in self._inputs.left_out if not self._quiet else ():
+            note = f"{item['file']}: {item['count']:,} {item['what']}"
+            print(f"{note}; set `format` to read them", file=sys.stderr)
         self._check_space()
         sizes = [part.bytes / 1e6 for part in self._inputs.to_unpack]
         unpacked = self._step("unpack", sizes, "unpacking")
@@ -110,7 +112,7 @@ class Builder:
         provenance.count_before_pieces(self.plan, read)
         mixing.decide(self.plan)
         written = self._step("write", self._megabytes(), "encoding")
-        about = (self._inputs.settings, versions(), [*unpacked, *read])
+        about = (self._inputs.settings, versions(), [self._found(), *unpacked, *read])
         by_copy = zip_longest(*(result["copies"] for result in written))
         made = [shard for copies in by_copy for shard in copies if shard is not None]
         manifest = make_manifest(self.plan, *about, made, [r["counters"] for r in written])
@@ -119,10 +121,16 @@ class Builder:
         if any(result["shard"] for result in aside):
             aside_manifest = make_manifest(self.plan, *about, aside, [])
             self._publish("holdout", output / shards.HOLDOUT, aside_manifest)
-        excluded.publish(self.plan, output)
+        excluded.publish(self.plan, output, {"read": read, "write": written})
         self._publish("write", output, manifest)
         shutil.rmtree(self.plan.folder)
         return manifest
+
+    def _found(self) -> dict[str, Any]:
+        """What looking for the inputs left out, as the results of a step have it."""
+        left_out = self._inputs.left_out
+        count = sum(item["count"] for item in left_out)
+        return {"counters": {"files_of_other_names": count}, "skipped": left_out}
 
     def _check_space(self) -> None:
         """UserError unless there is room for what is written, spilled text and records included."""
@@ -181,9 +189,10 @@ class Builder:
                 sentences += counters.get("sentences_in", counters.get("sentences_out", 0))
                 rate = round(sentences / max(time.monotonic() - began, 1e-3))
                 progress.add(sizes[todo[index]], **({"sentences/s": rate} if rate else {}))
+        complete = [result for result in results if result is not None]
         if todo:
-            self._log(step, len(todo), time.monotonic() - began, results)
-        return results
+            self._log(step, len(todo), time.monotonic() - began, complete)
+        return complete
 
     def _log(self, step: str, tasks: int, seconds: float, results: list[dict[str, Any]]) -> None:
         """Append a line to build.jsonl in the output directory, which outlives the build."""
@@ -213,11 +222,9 @@ class Builder:
         manifest.write(output)
 
 
-def worker_memory(settings: Run, workers: int) -> int:
-    """Bytes that finding duplicates may use in one worker."""
-    if settings.memory_mb:
-        return settings.memory_mb << 20
-    return int(MEMORY_SHARE * memory_bytes() / workers)
+def duplicates_memory(settings: Run, worker_bytes: int) -> int:
+    """Bytes that finding duplicates may use in a worker that may use `worker_bytes` in all."""
+    return settings.memory_mb << 20 or int(MEMORY_SHARE * worker_bytes)
 
 
 def _read_layout(path: Path) -> dict[str, int] | None:

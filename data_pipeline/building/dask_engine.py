@@ -11,6 +11,7 @@ from data_pipeline.building.local_engine import (
     Execute,
     Function,
     Result,
+    Workers,
     without_interrupts,
 )
 from data_pipeline.recipe import Run
@@ -19,8 +20,11 @@ WAIT_S = 60  # for running tasks when a build ends before its time
 
 
 @contextlib.contextmanager
-def start_dask(settings: Run, workers: int) -> Iterator[Execute]:
-    """A client of the scheduler of the recipe, or of a cluster on this machine."""
+def start_dask(settings: Run, count: int, memory: int) -> Iterator[Workers]:
+    """The workers of the recipe's scheduler, or `count` of a cluster on this machine.
+
+    memory: bytes that one may use, where the scheduler sets no limit.
+    """
     try:
         from dask.distributed import Client, LocalCluster
     except ImportError:
@@ -34,7 +38,7 @@ def start_dask(settings: Run, workers: int) -> Iterator[Execute]:
         if scheduler is None:
             with without_interrupts():
                 cluster = LocalCluster(
-                    n_workers=workers,
+                    n_workers=count,
                     threads_per_worker=1,
                     dashboard_address=None,
                     silence_logs="CRITICAL",
@@ -46,8 +50,10 @@ def start_dask(settings: Run, workers: int) -> Iterator[Execute]:
             client = stack.enter_context(Client(**{argument: scheduler}))
         except (OSError, ValueError) as error:
             raise UserError(f"run.scheduler: no Dask scheduler at {scheduler}: {error}") from None
-        _refuse_threads(client)
-        yield _executor(client)
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        _refuse_threads(workers)
+        limits = [worker["memory_limit"] for worker in workers.values()]
+        yield Workers(_executor(client), min(filter(None, limits), default=memory))
 
 
 def _executor(client: Any) -> Execute:
@@ -75,9 +81,8 @@ def _executor(client: Any) -> Execute:
     return execute
 
 
-def _refuse_threads(client: Any) -> None:
+def _refuse_threads(workers: dict[str, dict[str, Any]]) -> None:
     """UserError for workers with several threads: tasks are processor-bound Python."""
-    workers = client.scheduler_info(n_workers=-1)["workers"]
     threaded = [name for name, worker in workers.items() if worker["nthreads"] > 1]
     if threaded:
         raise UserError(

@@ -1,12 +1,14 @@
 """Texts of tasks kept out of pre-training text.
 
-A text of a task (dev or test) is compared by its letters and digits only, in lower case, without
-blanks and punctuation. Every run of 13 characters of it that occurs in the corpus removes the
-sentences that it touches; a text of fewer than 13 characters removes the sentences that equal it.
-Thirteen as in Brown et al. 2020, appendix C, there counted in words.
+A text of a task (dev or test; of a record each of the `fields` is one) is compared by its letters
+and digits only, in lower case, without blanks and punctuation. Every run of 13 characters of it
+that occurs in the corpus removes the sentences that it touches; a text of fewer than 13 characters
+removes the sentences that equal it. Thirteen as in Brown et al. 2020, appendix C, there counted in
+words.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from data_pipeline.building.documents import ReadReport, documents_of
 from data_pipeline.building.excluded import Report
 from data_pipeline.building.plan import Plan, modification_time
 from data_pipeline.sources.inputs import find_inputs, make_parts
+from data_pipeline.sources.settings import TaskSource
 from data_pipeline.text.runs import run_hashes, whole_hash
 
 GRAM = 13  # characters
@@ -81,7 +84,7 @@ def collect(plan: Plan) -> None:
     if path.exists():
         return
     hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-    for number, source in enumerate(plan.recipe.decontaminate):
+    for number, source in _by_field(plan.recipe.decontaminate):
         inputs = find_inputs((source,))
         for part in make_parts(inputs, (source,), 1 << 62):
             pair = [(inputs[part.input], part)]
@@ -94,6 +97,13 @@ def collect(plan: Plan) -> None:
     values, first = np.unique(np.concatenate(hashes), return_index=True)
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.savez(file, hashes=values, owners=np.concatenate(owners)[first])
+
+
+def _by_field(tasks: Iterable[TaskSource]) -> Iterator[tuple[int, TaskSource]]:
+    """(number of the task, task with one of its fields): the two texts of a pair are two texts."""
+    for number, task in enumerate(tasks):
+        for name in task.fields:
+            yield number, task.model_copy(update={"fields": (name,)})
 
 
 def load(plan: Plan) -> TaskTexts | None:

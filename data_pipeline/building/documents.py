@@ -13,7 +13,7 @@ from data_pipeline.building.plan import Plan
 from data_pipeline.sources import streams
 from data_pipeline.sources.inputs import read_documents
 from data_pipeline.sources.parts import Input, Part
-from data_pipeline.sources.settings import Source
+from data_pipeline.sources.settings import CorpusSource, Source
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def documents_of(
     counters = report.counters
     for number, (entry, part) in enumerate(parts):
         source = (sources or plan.recipe.sources)[entry.source]
+        share = source.sample if sampled and isinstance(source, CorpusSource) else 1.0
         seen: Counter = Counter()
         before = counters["bytes_undecodable"]
         if part.unit == "chunk":
@@ -68,7 +69,7 @@ def documents_of(
             for document, text in enumerate(texts):
                 counters["documents_in"] += 1
                 seen["documents"] += 1
-                if sampled and not is_sampled(text, source.sample):
+                if not is_sampled(text, share):
                     counters["documents_not_sampled"] += 1
                     continue
                 seen["characters"] += len(text)
@@ -81,6 +82,9 @@ def documents_of(
         counters[f"source_{entry.source}_characters_in"] += seen["characters"]
         seen["bytes_undecodable"] = counters["bytes_undecodable"] - before
         _check_shares(plan, entry.path, seen, source.max_bad_share, report)
+        if seen["members_skipped"]:
+            item = {"file": entry.path, "what": "members_skipped", "count": seen["members_skipped"]}
+            report.skipped.append(item)
         for name in ("records_bad", "members_skipped"):
             counters[name] += seen[name]
 

@@ -4,9 +4,9 @@ or Slurm."""
 import contextlib
 from collections.abc import Iterator
 
-from data_pipeline.base.machine import cores
+from data_pipeline.base.machine import cores, memory_bytes
 from data_pipeline.building.dask_engine import start_dask
-from data_pipeline.building.local_engine import Execute, in_this_process, processes
+from data_pipeline.building.local_engine import Workers, in_this_process, processes
 from data_pipeline.building.slurm_engine import start_slurm
 from data_pipeline.recipe import Run
 
@@ -14,17 +14,18 @@ SLURM_WORKERS = 64  # elements of an array that run at a time, where the recipe 
 
 
 @contextlib.contextmanager
-def start(settings: Run) -> Iterator[Execute]:
+def start(settings: Run) -> Iterator[Workers]:
     """What executes tasks, for as long as the context lasts."""
-    workers = settings.workers or cores()
+    count = settings.workers or cores()
+    memory = memory_bytes() // count
     if settings.engine == "dask":
-        with start_dask(settings, workers) as execute:
-            yield execute
+        with start_dask(settings, count, memory) as workers:
+            yield workers
     elif settings.engine == "slurm":
         with start_slurm(settings, settings.workers or SLURM_WORKERS) as execute:
-            yield execute
-    elif workers == 1:
-        yield in_this_process
+            yield Workers(execute, memory)
+    elif count == 1:
+        yield Workers(in_this_process, memory)
     else:
-        with processes(workers) as execute:
-            yield execute
+        with processes(count) as execute:
+            yield Workers(execute, memory)

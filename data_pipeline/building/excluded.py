@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import xxhash
 import zstandard
@@ -25,9 +26,8 @@ def reporter(plan: Plan, step: str, piece: int) -> Iterator[Report]:
     if mode == "off":
         yield lambda reason, text: None
         return
-    path = plan.folder / plan.id / FOLDER / f"{step}-{piece:05d}.jsonl.zst"
     with (
-        whole_file(path) as temporary,
+        whole_file(_file(plan, step, piece)) as temporary,
         temporary.open("wb") as file,
         zstandard.ZstdCompressor(level=3).stream_writer(file, closefd=False) as out,
     ):
@@ -40,10 +40,20 @@ def reporter(plan: Plan, step: str, piece: int) -> Iterator[Report]:
         yield report
 
 
-def publish(plan: Plan, output_dir: Path) -> None:
-    """Move what was written into the output directory."""
-    made = sorted((plan.folder / plan.id / FOLDER).glob("*.jsonl.zst"))
-    if made:
-        (output_dir / FOLDER).mkdir(exist_ok=True)
-    for path in made:
-        path.replace(output_dir / FOLDER / path.name)
+def publish(plan: Plan, output_dir: Path, results: dict[str, list[dict[str, Any]]]) -> None:
+    """Move what was written into the output directory.
+
+    results: of the pieces, for each step that reports; `excluded` says whether it wrote a file.
+    """
+    folder = output_dir / FOLDER
+    for step, of_pieces in results.items():
+        for piece, result in enumerate(of_pieces):
+            made = _file(plan, step, piece)
+            if not result["excluded"] or (folder / made.name).exists():  # moved before a kill
+                continue
+            folder.mkdir(exist_ok=True)
+            made.replace(folder / made.name)
+
+
+def _file(plan: Plan, step: str, piece: int) -> Path:
+    return plan.folder / plan.id / FOLDER / f"{step}-{piece:05d}.jsonl.zst"

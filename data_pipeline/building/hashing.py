@@ -7,7 +7,7 @@ signature cut into bands (Leskovec et al., Mining of Massive Datasets, chapter 3
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
@@ -18,6 +18,7 @@ from data_pipeline.text.runs import hashed_runs
 SHINGLE = 5  # characters
 RECALL = 0.9  # of pairs at the threshold
 SEED = 42
+Similarity = TypeVar("Similarity", float, np.ndarray)
 
 
 def exact_records(sentences: list[str], documents: np.ndarray) -> np.ndarray:
@@ -78,7 +79,7 @@ def banding(threshold: float, permutations: int) -> tuple[int, int]:
     return min(shapes, key=lambda shape: float(found_share(below, *shape).mean()))
 
 
-def found_share(similarity: np.ndarray | float, bands: int, rows: int) -> np.ndarray | float:
+def found_share(similarity: Similarity, bands: int, rows: int) -> Similarity:
     """Chance that two documents of a Jaccard similarity s share a band: 1 - (1 - s^rows)^bands."""
     return 1 - (1 - similarity**rows) ** bands
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipeline.building.errors import CONTINUE, CanContinue
 
@@ -17,6 +17,14 @@ Result = dict[str, Any]
 Function = Callable[[Any], Result]
 Execute = Callable[[Function, list[Any]], Iterator[tuple[int, Result]]]
 """From a function and its arguments, one a task, to (index of the task, result) as they finish."""
+
+
+class Workers(NamedTuple):
+    """Who does the tasks."""
+
+    execute: Execute
+    memory_bytes: int
+    """What one of them may use."""
 
 
 def in_this_process(function: Function, tasks: list[Any]) -> Iterator[tuple[int, Result]]:
@@ -76,6 +84,7 @@ def _shut_down(pool: ProcessPoolExecutor) -> None:
 def _end_with_parent() -> None:
     """End when the build is killed, rather than wait for ever."""
     parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
 
     def watch() -> None:
         parent.join()

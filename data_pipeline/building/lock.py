@@ -53,14 +53,14 @@ def _lock_file(directory: Path) -> Iterator[None]:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             break
         except FileExistsError:
-            owner = path.read_text()
+            owner = path.read_text() or "another process"
             if not _has_ended(owner):
                 raise _held(directory, f"{owner} (if it has ended, remove {path})") from None
             path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"output_dir: {path}: {error.strerror}") from None
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with contextlib.suppress(OSError), os.fdopen(descriptor, "w") as file:
             file.write(_this_process())
         yield
     finally:

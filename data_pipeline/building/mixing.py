@@ -45,7 +45,8 @@ def weighted(sources: tuple[CorpusSource, ...], characters: list[float]) -> list
                 f"sources.{number}.weight: no text of this source is left; remove the source, or "
                 "look in the counters of build.jsonl for why its text is left out"
             )
-    wanted = [source.weight / size for source, size in zip(sources, characters, strict=True)]
+    weights = [source.weight for source in sources if source.weight is not None]
+    wanted = [weight / size for weight, size in zip(weights, characters, strict=True)]
     scale = min(source.repeat / rate for source, rate in zip(sources, wanted, strict=True))
     return [scale * rate for rate in wanted]
 

@@ -41,7 +41,7 @@ FOLDER = ".build"
 FILE = "plan.json"
 PIECES = "pieces.json"
 LARGE = 1.5  # pieces: what is larger and cannot be cut is unpacked
-BUILD_VERSION = 2
+BUILD_VERSION = 3
 """Raise it with every change of what a recipe makes of text, and of the files in the working
 directory: an unfinished build of another version is not continued. A test with a recorded
 fingerprint fails when the first has changed."""
@@ -74,6 +74,11 @@ class Plan:
         """The working directory."""
         return self.recipe.output_dir / FOLDER
 
+    @cached_property
+    def _root(self) -> str:
+        """Of the paths that `file` gives, of which every piece needs dozens."""
+        return str(self.folder / self.id)
+
     @property
     def vocab_file(self) -> Path:
         """The vocabulary that the text is encoded with."""
@@ -81,7 +86,7 @@ class Plan:
 
     def file(self, step: str, number: int, suffix: str) -> Path:
         """Where a step writes what it makes of piece or partition `number`."""
-        return self.folder / self.id / step / f"{number:05d}{suffix}"
+        return Path(f"{self._root}/{step}/{number:05d}{suffix}")
 
     def chunk_file(self, number: int, chunk: int) -> Path:
         """Where chunk `chunk` of the unpacked input `number` is."""
@@ -103,6 +108,8 @@ class InputPlan:
     recipe: BuildRecipe
     inputs: list[Input]
     parts: list[Part]
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    """Files of the sources' folders that are not read: `file` (the folder), `what`, `count`."""
 
     @cached_property
     def input_lines(self) -> list[str]:
@@ -209,10 +216,15 @@ def _absolute(entry: Input) -> Input:
 
 def plan_inputs(recipe: BuildRecipe) -> InputPlan:
     """Find the inputs and cut them into parts."""
-    inputs = find_inputs(recipe.sources, recipe.output_dir)
+    left_out: list[dict[str, Any]] = []
+
+    def report(folder: str, what: str, count: int) -> None:
+        left_out.append({"file": folder, "what": what, "count": count})
+
+    inputs = find_inputs(recipe.sources, recipe.output_dir, report)
     parts = make_parts(inputs, recipe.sources, int(recipe.piece_mb * 1e6))
     limits = [source.limit_mb for source in recipe.sources]
-    return InputPlan(recipe, inputs, list(limited(parts, inputs, limits)))
+    return InputPlan(recipe, inputs, list(limited(parts, inputs, limits)), left_out)
 
 
 def new_id() -> str:

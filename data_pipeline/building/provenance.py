@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import zstandard
 
-from data_pipeline.base.files import whole_file, write_json
+from data_pipeline.base.files import write_atomically, write_json
 from data_pipeline.building import spill
 from data_pipeline.building.documents import Place
 from data_pipeline.building.plan import Plan
 from data_pipeline.shards.provenance import Provenance
 from data_pipeline.sources.parts import Input, Part
+
+COLUMN = np.dtype("<i8")  # of each of the five columns of a piece's documents on disk
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Documents:
 class Collector:
     """Collects them while a piece is read."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._rows: list[tuple[int, int, int, int]] = []
 
     def add(self, places: list[Place], block: list[spill.Document]) -> None:
@@ -47,18 +50,19 @@ class Collector:
         inputs = [one.input for _, one in parts]
         before = np.array(_counted_before(inputs, part_documents), np.int64)
         document = document + before[part]
-        with whole_file(plan.file("read", piece, ".documents")) as temporary:  # noqa: SIM117
-            with temporary.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    source=np.array([entry.source for entry, _ in parts], np.uint16)[part],
-                    input=np.array(inputs, np.uint32)[part],
-                    # Differences are nearly all 1, and so take next to no place.
-                    document=np.diff(document, prepend=0),
-                    characters=characters.astype(np.uint32),
-                    sentences=sentences.astype(np.uint32),
-                    first_input=np.array(inputs[:1], np.uint32),
-                )
+        columns = np.array(
+            [
+                np.array([entry.source for entry, _ in parts], np.int64)[part],
+                np.array(inputs, np.int64)[part],
+                # Differences are nearly all 1, and so take next to no place.
+                np.diff(document, prepend=0),
+                characters,
+                sentences,
+            ],
+            COLUMN,
+        )
+        path = plan.file("read", piece, ".documents")
+        write_atomically(path, zstandard.compress(columns.tobytes(), 3))
 
 
 def _counted_before(inputs: list[int], counts: list[int]) -> list[int]:
@@ -79,14 +83,14 @@ def edges(inputs: list[int], part_documents: list[int]) -> tuple[int, int, int]:
 
 
 def count_before_pieces(plan: Plan, read: Iterable[dict[str, Any]]) -> None:
-    """Write down how many documents of the file in which each piece begins lie before it.
+    """Write down in which file each piece begins, and how many documents of it lie before.
 
     read: results of the step `read`.
     """
     before, current, total = [], None, 0
     for result in read:
         first, last, count = result["edges"]
-        before.append(total if first == current else 0)
+        before.append([first, total if first == current else 0])
         total = count + (total if first == last == current else 0)
         current = last
     write_json(plan.file("write", 0, ".before"), before)
@@ -94,10 +98,9 @@ def count_before_pieces(plan: Plan, read: Iterable[dict[str, Any]]) -> None:
 
 def load(plan: Plan, piece: int) -> Documents:
     """The documents of a piece."""
-    before = json.loads(plan.file("write", 0, ".before").read_text())[piece]
-    with np.load(plan.file("read", piece, ".documents")) as values:
-        document = np.cumsum(values["document"])
-        document[np.isin(values["input"], values["first_input"])] += before
-        provenance = Provenance(values["source"], values["input"], document)
-        characters, sentences = (values[n].astype(np.int64) for n in ("characters", "sentences"))
-        return Documents(provenance, characters, sentences)
+    first_input, before = json.loads(plan.file("write", 0, ".before").read_text())[piece]
+    data = zstandard.decompress(plan.file("read", piece, ".documents").read_bytes())
+    source, entry, steps, characters, sentences = np.frombuffer(data, COLUMN).reshape(5, -1)
+    document = np.cumsum(steps) + np.where(entry == first_input, before, 0)
+    provenance = Provenance(source.astype(np.uint16), entry.astype(np.uint32), document)
+    return Documents(provenance, characters, sentences)

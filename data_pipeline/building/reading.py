@@ -70,6 +70,7 @@ def read(plan: Plan, piece: int) -> dict[str, Any]:
         "sentences": hashes.sentences,
         "near_records": sum(map(len, hashes.parts["near"])),
         "skipped": read_report.skipped,
+        "excluded": plan.recipe.exclude != "off",
         "edges": edges([part.input for _, part in parts], read_report.part_documents),
     }
 

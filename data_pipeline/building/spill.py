@@ -43,9 +43,11 @@ def writer(path: Path) -> Iterator[Callable[[list[Document]], None]]:
         temporary.open("wb") as file,
         zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as out,
     ):
-        yield lambda block: out.write(
-            "".join("\n".join(document) + "\n\n" for document in block).encode()
-        )
+
+        def write(block: list[Document]) -> None:
+            out.write("".join("\n".join(document) + "\n\n" for document in block).encode())
+
+        yield write
 
 
 def read(path: Path) -> Iterator[list[Document]]:
@@ -73,7 +75,11 @@ def text_writer(path: Path) -> Iterator[Callable[[str], None]]:
         temporary.open("wb") as file,
         zstandard.ZstdCompressor(level=1).stream_writer(file, closefd=False) as out,
     ):
-        yield lambda text: out.write(json.dumps(text).encode() + b"\n")
+
+        def write(text: str) -> None:
+            out.write(json.dumps(text).encode() + b"\n")
+
+        yield write
 
 
 def read_texts(path: Path) -> Iterator[str]:

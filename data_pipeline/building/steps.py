@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.base.errors import UserError
-from data_pipeline.base.files import write_json
+from data_pipeline.base.files import write_atomically
 from data_pipeline.building import dedup, reading, unpacking, writing
 from data_pipeline.building.errors import CONTINUE, CanContinue
 from data_pipeline.building.plan import Plan, load_plan, versions
@@ -59,7 +59,7 @@ def execute(task: Task) -> dict[str, Any]:
     result = finished(path)
     if result is None:
         result = _with_retries(plan, task)
-        write_json(path, result)
+        write_atomically(path, json.dumps(result))
     for path in _no_longer_needed(plan, task):
         path.unlink(missing_ok=True)
     return result

@@ -30,7 +30,8 @@ def unpack(plan: Plan, number: int) -> dict[str, Any]:
 
 def _fill(write, first: str, texts: Iterator[str], limit: int) -> tuple[int, str | None]:
     """(bytes of text written, the document that comes next or None at the end)."""
-    size, text = 0, first
+    size = 0
+    text: str | None = first
     while text is not None and size < limit:
         write(text)
         size += text_bytes(text)

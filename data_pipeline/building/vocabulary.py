@@ -20,13 +20,15 @@ def make(plan: Plan) -> None:
     if settings.file is not None:
         vocab.write(path, vocab.read(settings.file))
         return
-    characters, words = Counter(), Counter()
+    characters: Counter[str] = Counter()
+    words: Counter[str] = Counter()
     for piece in range(plan.pieces):
         if is_sampled(plan, piece):
             counts = json.loads(plan.file("read", piece, ".counts.json").read_text())
             characters.update(counts["characters"])
             words.update(counts["words"])
             words = Counter(most_frequent(words, 4 * MAX_WORDS))
+    assert settings.train is not None  # a recipe has one of the two
     size, min_count = settings.train.size, settings.train.min_count
     vocab.write(path, vocab.train(characters, words, size, min_count))
 

@@ -62,6 +62,8 @@ def write(plan: Plan, piece: int) -> dict[str, Any]:
             for numbers, documents in blocks:
                 if copy == 0:
                     _count_block(counters, documents, chosen[numbers], held[numbers])
+                    for i in np.flatnonzero(~chosen[numbers]).tolist():
+                        report("left_out_by_weights", "\n".join(documents[i]))
                 for parts, flags in destinations:
                     places = np.flatnonzero(flags[numbers])
                     block = [documents[i] for i in places.tolist()]
@@ -72,7 +74,12 @@ def write(plan: Plan, piece: int) -> dict[str, Any]:
                     samples, first = encode_block(block, encoder, cut, recipe, parts.unknown)
                     parts.add(samples, origin.take(numbers[places[first]]))
             made.append(train.save(len(encoder.tokens)))
-    return {"copies": made, "counters": counters, "holdout": aside.save(len(encoder.tokens))}
+    return {
+        "copies": made,
+        "counters": counters,
+        "holdout": aside.save(len(encoder.tokens)),
+        "excluded": recipe.exclude != "off",
+    }
 
 
 class ShardParts:

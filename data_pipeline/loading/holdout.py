@@ -60,8 +60,8 @@ def holdout_batches(
             samples, positions, manifest.special_ids["pad"], pad_to_multiple, manifest.max_length
         )
         mask = mask.astype(np.int64)
-        part = part_of_group(relation_group_size, ranks, rank)
-        arrays = [array[part] for array in (ids, mask, word_start, positions + first)]
-        whole_mask = mask if ranks > 1 else None
-        batches.append(Batch(*arrays, relation_group_size, whole_mask))
+        batch = Batch(ids, mask, word_start, positions + first, relation_group_size)
+        if ranks > 1:
+            batch = batch.part(part_of_group(relation_group_size, ranks, rank))
+        batches.append(batch)
     return batches

@@ -1,7 +1,7 @@
 """Batches of relation groups, in the order that `order` gives, made ahead by threads."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,17 @@ class Batch:
     group_mask: np.ndarray | None = None
     """int64 [relation_group_size, L]: `attention_mask` of the whole relation group, where its
     samples lie on several ranks and these are a part of them; None otherwise."""
+
+    def part(self, rows: slice) -> "Batch":
+        """The rows that one of several ranks has of a relation group."""
+        return Batch(
+            self.input_ids[rows],
+            self.attention_mask[rows],
+            self.word_start[rows],
+            self.sample_ids[rows],
+            self.relation_group_size,
+            group_mask=self.attention_mask,
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,7 @@ class Loader:
         """Optimiser steps in one epoch."""
         return order.batches_per_epoch(self.samples, self.settings)
 
-    def __iter__(self) -> Iterator[list[Batch]]:
+    def __iter__(self) -> Generator[list[Batch], None, None]:
         if self.workers == 0:
             for window, number in self._plan(lambda load, *where: load(*where)):
                 yield self._hand_out(self._step(window, number))
@@ -115,7 +126,7 @@ class Loader:
                 window, number = next(plan)
                 # A window is always submitted before its steps, so a step never waits for a
                 # window that has no thread.
-                waiting.append(pool.submit(lambda w=window, n=number: self._step(w.result(), n)))
+                waiting.append(pool.submit(self._step_of, window, number))
             yield self._hand_out(waiting.popleft().result())
 
     def _plan(self, load) -> Iterator[tuple]:
@@ -151,6 +162,9 @@ class Loader:
             "batches": order.arrange(samples.lengths, self.settings, epoch, window),
         }
 
+    def _step_of(self, window: Future[_Window], number: int) -> list[Batch]:
+        return self._step(window.result(), number)
+
     def _step(self, window: _Window, number: int) -> list[Batch]:
         micro_batches = order.deal(
             window.batches[number],
@@ -169,13 +183,13 @@ class Loader:
             self.reader.manifest.max_length,
         )
         mask = mask.astype(np.int64)
-        arrays = (ids, mask, word_start, window.sample_ids[positions])
+        batch = Batch(
+            ids, mask, word_start, window.sample_ids[positions], self.settings.relation_group_size
+        )
         ranks = order.ranks_per_group(self.settings.groups, self.world.size)
         if ranks == 1:
-            return Batch(*arrays, self.settings.relation_group_size)
-        part = order.part_of_group(len(positions), ranks, self.world.rank)
-        own = [array[part] for array in arrays]
-        return Batch(*own, self.settings.relation_group_size, group_mask=mask)
+            return batch
+        return batch.part(order.part_of_group(len(positions), ranks, self.world.rank))
 
     def _hand_out(self, step: list[Batch]) -> list[Batch]:
         self.state = order.advanced(self.state, self.samples, self.settings)

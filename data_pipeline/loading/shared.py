@@ -184,7 +184,7 @@ class MappedArrays:
         with self._lock:
             if self._socket is None and not self._alone:
                 self._connect()
-            answer, descriptors = self._ask(key) if self._socket else ({"alone": True}, [])
+            answer, descriptors = _ask(self._socket, key) if self._socket else ({"alone": True}, [])
         if "error" in answer:
             raise UserError(answer["error"], answer["exit_code"])
         if "alone" in answer:
@@ -209,17 +209,19 @@ class MappedArrays:
         else:
             self._socket = connection
 
-    def _ask(self, key: tuple[int, ...]) -> tuple[dict, list[int]]:
-        header, descriptors = b"", []
-        with contextlib.suppress(OSError):
-            self._socket.send(json.dumps(key).encode())
-            header, descriptors, _, _ = socket.recv_fds(self._socket, MESSAGE_BYTES, 1)
-        if not header:
-            raise UserError(
-                "the rank that reads the shards for this node has ended; so does this one",
-                exit_code=LOST,
-            )
-        return json.loads(header), descriptors
+
+def _ask(reader: socket.socket, key: tuple[int, ...]) -> tuple[dict, list[int]]:
+    header = b""
+    descriptors: list[int] = []
+    with contextlib.suppress(OSError):
+        reader.send(json.dumps(key).encode())
+        header, descriptors, _, _ = socket.recv_fds(reader, MESSAGE_BYTES, 1)
+    if not header:
+        raise UserError(
+            "the rank that reads the shards for this node has ended; so does this one",
+            exit_code=LOST,
+        )
+    return json.loads(header), descriptors
 
 
 def _in_memory_file(arrays: Arrays) -> _Made:

@@ -1,6 +1,7 @@
 """Archives: the files in a .zip or .tar, each read in its own format."""
 
 import dataclasses
+import lzma
 import shutil
 import tarfile
 import tempfile
@@ -9,11 +10,25 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, cast
+
+import zstandard
 
 from data_pipeline.sources import streams
 from data_pipeline.sources.encodings import encoding_of
 from data_pipeline.sources.parts import Format, Input, Part, ReadSettings
+
+# RuntimeError: a .zip that is encrypted, or has a compression that Python lacks.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    EOFError,
+    OSError,
+    RuntimeError,
+)
 
 
 class Archive(Format):
@@ -54,11 +69,13 @@ def _members(path: Path) -> Iterator[Path]:
                 with member.open("wb") as file:
                     shutil.copyfileobj(content, file, streams.BLOCK)
                 yield member
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError) as error:
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the system; what a decompressor finds wrong in the data has no number
         raise streams.Damaged(f"not a whole archive: {error}") from error
 
 
-def _streams(path: Path) -> Iterator[tuple[str, BinaryIO]]:
+def _streams(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """(name, stream) of each member, read before the next is asked for."""
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
@@ -67,9 +84,14 @@ def _streams(path: Path) -> Iterator[tuple[str, BinaryIO]]:
                     with archive.open(info) as content:
                         yield info.filename, content
         return
-    mode = "r|gz" if path.suffix.lower() == ".tgz" else "r|"
-    with streams.opened(path) as raw, tarfile.open(fileobj=raw, mode=mode) as tar:
-        for info in tar:
-            content = tar.extractfile(info)
-            if content is not None:
-                yield info.name, content
+    with (
+        streams.opened(path) as raw,
+        # Of a stream only `read` is called, although the type asks for all of a file.
+        tarfile.open(fileobj=cast(IO[bytes], raw), mode="r|") as tar,
+    ):
+        for member in tar:
+            unpacked = tar.extractfile(member)
+            if unpacked is not None:
+                yield member.name, unpacked
+        for _ in streams.blocks(raw):  # the checksum of a compressed file is at its end
+            pass

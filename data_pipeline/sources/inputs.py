@@ -25,12 +25,22 @@ from data_pipeline.sources.remote import find_remote, is_remote, local_copy, rem
 from data_pipeline.sources.settings import Source
 
 FILES_AT_ONCE, BATCH = 32, 64
+MAGIC = "*?["
+SHOWN_SUFFIXES = 5
 T = TypeVar("T")
 R = TypeVar("R")
+Report = Callable[[str, str, int], None]
+"""Takes (file or folder, what of it is left out, how much)."""
 
 
-def find_inputs(sources: tuple[Source, ...], output_dir: Path | None = None) -> list[Input]:
+def find_inputs(
+    sources: tuple[Source, ...],
+    output_dir: Path | None = None,
+    report: Report = lambda path, what, count: None,
+) -> list[Input]:
     """All inputs in order, without those in `output_dir`, which may lie in the folder of a source.
+
+    `report` is told of files in a source's folder whose names do not tell a format.
 
     UserError for a source without files, or with a folder or file that is unreadable.
     """
@@ -39,10 +49,12 @@ def find_inputs(sources: tuple[Source, ...], output_dir: Path | None = None) -> 
         if source.packaged:
             size = sum(len(text.encode()) for text in packaged.texts(source.packaged))
             inputs.append(Input(number, source.packaged, "packaged", "utf-8", size, size, 0))
-        elif is_remote(source.path):
+            continue
+        assert source.path is not None  # a source has one of the two
+        if is_remote(source.path):
             inputs += _in_threads(partial(_remote_input, number, source), find_remote(source.path))
         else:
-            files = find_files(source.path, source.format, output_dir)
+            files = find_files(source.path, source.format, output_dir, report)
             inputs += _in_threads(partial(_input, number, source), files)
     return inputs
 
@@ -56,23 +68,27 @@ def _in_threads(function: Callable[[T], R], items: list[T]) -> Iterator[R]:
             yield from results
 
 
-def find_files(pattern: str, format_name: str = "auto", without: Path | None = None) -> list[str]:
+def find_files(
+    pattern: str,
+    format_name: str = "auto",
+    without: Path | None = None,
+    report: Report = lambda path, what, count: None,
+) -> list[str]:
     """The files of a path, a folder or a glob, in the order of the names of folders and files.
 
     Of a folder those whose name tells the format, or with another `format_name` all but hidden
-    ones. What lies in the folder `without` is left out.
+    ones; `report` is told of the others. What lies in the folder `without` is left out.
     """
     path = Path(pattern).expanduser()
-    if path.is_dir():
-        files = [p for p in _walk(path, without) if format_name != "auto" or format_of(p)]
-        if not files:
-            raise UserError(
-                f"sources: the folder {path} holds no {', '.join(SUFFIXES)} file (or one of these "
-                f"with {', '.join(streams.COMPRESSED)}); of other names with `format` set"
-            )
-        return sorted(files, key=_names)
-    if path.is_file():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise UserError(f"sources: {pattern}: cannot be read: {error.strerror}") from None
+    if is_folder:
+        return _files_of_folder(path, format_name, without, report)
+    if is_file:
         return [str(path)]
+    _check_listable(path)
     matches = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute one
     outside = _outside(without)
     files = sorted((p for p in matches if os.path.isfile(p) and outside(p)), key=_names)  # noqa: PTH113
@@ -80,6 +96,50 @@ def find_files(pattern: str, format_name: str = "auto", without: Path | None = N
         reason = "only folders match" if matches else "there is no such file or folder"
         raise UserError(f"sources: {pattern}: {reason}")
     return files
+
+
+def _files_of_folder(
+    folder: Path, format_name: str, without: Path | None, report: Report
+) -> list[str]:
+    files: list[str] = []
+    others: Counter[str] = Counter()
+    for path in _walk(folder, without):
+        if format_name != "auto" or format_of(path):
+            files.append(path)
+        else:
+            others[PurePosixPath(path).suffix] += 1
+    if not files:
+        raise UserError(
+            f"sources: the folder {folder} holds no {', '.join(SUFFIXES)} file (or one of these "
+            f"with {', '.join(streams.COMPRESSED)}); of other names with `format` set"
+        )
+    if others:
+        names = [
+            f"{count:,} {suffix or 'without a suffix'}"
+            for suffix, count in others.most_common(SHOWN_SUFFIXES)
+        ]
+        what = f"files left out, whose names tell no format ({', '.join(names)})"
+        report(str(folder), what, others.total())
+    return sorted(files, key=_names)
+
+
+def _check_listable(pattern: Path) -> None:
+    """UserError for a folder that a glob looks into and cannot list; glob passes over it."""
+    parts = pattern.parts
+    for count in range(len(parts) + 1):
+        is_listed = count < len(parts) and any(char in parts[count] for char in MAGIC)
+        if not is_listed and (count == 0 or parts[count - 1] != "**"):
+            continue
+        prefix = str(Path(*parts[:count]))
+        for folder in glob.glob(f"{prefix.rstrip('/')}/", recursive=True):  # noqa: PTH207
+            try:
+                os.scandir(folder).close()
+            except OSError as error:
+                raise _unlistable(folder, error) from None
+
+
+def _unlistable(folder: str, error: OSError) -> UserError:
+    return UserError(f"sources: {folder}: cannot be listed: {error.strerror}")
 
 
 def _names(path: str) -> list[str]:
@@ -90,7 +150,7 @@ def _walk(folder: Path, without: Path | None) -> Iterator[str]:
     """All files that are not hidden. UserError for a folder that cannot be listed."""
 
     def unreadable(error: OSError) -> None:
-        raise UserError(f"sources: {error.filename}: cannot be listed: {error.strerror}")
+        raise _unlistable(error.filename, error)
 
     visited, outside = set(), _outside(without)
     for parent, names, files in os.walk(folder, onerror=unreadable, followlinks=True):
@@ -145,7 +205,7 @@ def limited(
         if left[source] <= 0:
             continue
         if part.bytes > left[source]:
-            part = dataclasses.replace(part, bytes=left[source], is_limited=True)  # noqa: PLW2901
+            part = dataclasses.replace(part, bytes=int(left[source]), is_limited=True)  # noqa: PLW2901
         left[source] -= part.bytes
         yield part
 

@@ -87,6 +87,8 @@ def _array_records(entry: Input) -> Iterator[Any]:
     while True:
         rest = rest.lstrip(", \t\r\n")
         if rest.startswith("]"):
+            if rest[1:].strip() or any(block.strip() for block in blocks):
+                raise streams.Damaged("not a whole JSON array: there is more behind its end")
             return
         try:
             record, end = decode(rest)

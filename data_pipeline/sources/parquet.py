@@ -5,6 +5,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.sources import streams
@@ -67,12 +68,13 @@ def open_parquet(path: Path):
     from pyarrow.parquet import ParquetFile
 
     with contextlib.ExitStack() as stack:
-        file = path
+        file: Path | IO[bytes] = path
         if path.suffix.lower() in streams.COMPRESSED:
-            file = stack.enter_context(tempfile.TemporaryFile())
+            unpacked = stack.enter_context(tempfile.TemporaryFile())
             for block in streams.blocks(stack.enter_context(streams.opened(path))):
-                file.write(block)
-            file.seek(0)
+                unpacked.write(block)
+            unpacked.seek(0)
+            file = unpacked
         try:
             yield stack.enter_context(ParquetFile(file))
         except (pyarrow.ArrowException, OSError) as error:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -62,7 +62,7 @@ class Part:
 class Format(ABC):
     """How one format is cut into parts, and a part read as documents."""
 
-    suffixes: ClassVar[tuple[str, ...]] = ()
+    suffixes: tuple[str, ...] = ()
     """File names that have this format unless the recipe names another."""
 
     def parts(

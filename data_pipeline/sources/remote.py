@@ -24,26 +24,39 @@ def find_remote(pattern: str) -> list[tuple[str, int, int]]:
     try:
         system, path = _file_system(pattern)
         if system.isdir(path):
-            names = system.find(path)
+            infos = dict(_walk(system, path))
         else:
             names = system.glob(path) if any(c in path for c in "*?[") else [path]
-        infos = [(name, system.info(name)) for name in sorted(names)]
+            infos = {name: system.info(name) for name in names}
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"sources: {pattern}: {error}") from None
     paths = [
-        (system.unstrip_protocol(n), i["size"], _time(i)) for n, i in infos if i["type"] == "file"
+        (system.unstrip_protocol(name), info["size"], _time(info))
+        for name, info in sorted(infos.items())
+        if info["type"] == "file"
     ]
     if not paths:
         raise UserError(f"sources: {pattern}: there is no such file or folder")
     return paths
 
 
+def _walk(system: Any, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(name, info) of everything below a folder. Unlike the file system's own `find` it raises the
+    OSError of a folder that cannot be listed."""
+    for info in system.ls(folder, detail=True):
+        name = info["name"].rstrip("/")
+        if info["type"] == "directory" and name != folder.rstrip("/"):
+            yield from _walk(system, name)
+        else:
+            yield name, info
+
+
 def remote_head(url: str) -> bytes:
     """The first bytes of a file, decompressed."""
     system, path = _file_system(url)
     with contextlib.suppress(streams.Damaged), system.open(path, "rb") as raw:
-        decompress = streams.DECOMPRESSORS.get(PurePosixPath(path).suffix.lower())
-        return next(streams.blocks(decompress(raw) if decompress else raw, streams.HEAD), b"")
+        stream = streams.decompressed(raw, PurePosixPath(path).suffix.lower())
+        return next(streams.blocks(stream, streams.HEAD), b"")
     return b""
 
 

@@ -1,12 +1,12 @@
 """The section of a recipe that says where text comes from."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from data_pipeline.base.functions import FUNCTION_NAME
-from data_pipeline.base.recipes import wrong_together
+from data_pipeline.base.recipes import one_of, wrong_together
 from data_pipeline.sources.formats import FORMATS
 from data_pipeline.sources.packaged import NAMES
 from data_pipeline.sources.parts import ReadSettings
@@ -24,7 +24,7 @@ class Source(ReadSettings):
     path: str | None = None
     """A file, a folder (searched with all its folders) or a glob such as `clue/**/*.txt`; or a URL
     that fsspec reads, such as `s3://bucket/clue/*.txt`, `oss://` or `hdfs://`."""
-    packaged: Literal[NAMES] | None = None
+    packaged: Annotated[str, one_of(NAMES)] | None = None
     """A corpus that an installed package carries (pip extra `demo`)."""
     format: Annotated[str, AfterValidator(_checked_format)] = "auto"
     """`auto` goes by the file's name: .txt, .jsonl, .json, .parquet, .csv, .tsv, each also with

@@ -5,12 +5,16 @@ import contextlib
 import gzip
 import lzma
 import re
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from data_pipeline.sources.encodings import line_decoder
+
+if TYPE_CHECKING:
+    import zstandard
 
 BLOCK = 1 << 20
 LONGEST_LINE = 1 << 16  # characters; a longer line is continued as another
@@ -21,6 +25,10 @@ LINE_END = re.compile(rb"\n|\r(?=[^\n])")
 BLANK_LINE = re.compile(rb"\n[ \t\r]{0,4}\n|\r[ \t]{0,4}\r(?=[^\n])")
 GZIP_LARGE = 1 << 30  # bytes of a .gz whose stored size (modulo 4 GiB) says nothing
 USUAL_RATIO = 4  # of text to its compressed size
+SAMPLED_FROM, SAMPLE = (
+    1 << 20,
+    1 << 21,
+)  # bytes of a compressed file, and of text from its beginning
 
 
 class Damaged(Exception):
@@ -35,11 +43,20 @@ def head(path: Path) -> bytes:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """A stream of the decompressed bytes. OSError when the file cannot be opened."""
+def opened(path: Path, start: int = 0) -> Iterator["Readable"]:
+    """A stream of the decompressed bytes, from byte `start` of the file as it is stored. OSError
+    when it cannot be opened."""
     with Path(path).open("rb") as raw:
-        decompress = DECOMPRESSORS.get(path.suffix.lower())
-        yield decompress(raw) if decompress else raw
+        raw.seek(start)
+        yield decompressed(raw, path.suffix.lower())
+
+
+class Readable(Protocol):
+    """What is needed of a stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; b"" at the end."""
+        ...
 
 
 class Zstandard:
@@ -47,7 +64,8 @@ class Zstandard:
     off (https://github.com/indygreg/python-zstandard, `stream_reader`)."""
 
     def __init__(self, raw: BinaryIO):
-        self._raw, self._frame, self._held = raw, None, b""
+        self._raw, self._held = raw, b""
+        self._frame: zstandard.ZstdDecompressionObj | None = None
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes; b"" at the end. EOFError when the last frame is not whole."""
@@ -62,20 +80,22 @@ class Zstandard:
         return taken
 
     def _unpacked(self, data: bytes) -> bytes:
-        import zstandard
-
         parts = []
         while data:
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-            parts.append(self._frame.decompress(data))
-            data = self._frame.unused_data if self._frame.eof else b""
-            if self._frame.eof:
-                self._frame = None
+            frame = self._frame or _new_frame()
+            parts.append(frame.decompress(data))
+            data = frame.unused_data if frame.eof else b""
+            self._frame = None if frame.eof else frame
         return b"".join(parts)
 
 
-DECOMPRESSORS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
+def _new_frame() -> "zstandard.ZstdDecompressionObj":
+    import zstandard
+
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+
+DECOMPRESSORS: dict[str, Callable[[BinaryIO], Readable]] = {
     ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
     ".zst": Zstandard,
     ".bz2": bz2.BZ2File,
@@ -84,27 +104,57 @@ DECOMPRESSORS: dict[str, Callable[[BinaryIO], BinaryIO]] = {
 COMPRESSED = tuple(DECOMPRESSORS)
 
 
-def decompressed_size(path: Path) -> int:
-    """Bytes of a file once it is decompressed: read from its head or end, or estimated."""
-    import zstandard
+def decompressed(raw: BinaryIO, suffix: str) -> Readable:
+    """The stream, decompressed as the suffix of its file says; .tgz is .tar.gz."""
+    decompress = DECOMPRESSORS.get(suffix.replace("tgz", "gz"))
+    return decompress(raw) if decompress else raw
 
+
+def decompressed_size(path: Path) -> int:
+    """Bytes of a file once it is decompressed: read from its head or end, or estimated.
+
+    The head of a .zst and the end of a .gz tell the size of one of its members only. What the
+    beginning of a large file decompresses to shows whether it has many, or breaks off.
+    """
     size = path.stat().st_size
     suffix = path.suffix.lower()
     if suffix not in (*COMPRESSED, ".zip", ".tgz"):
         return size
+    stored = _stored_size(path, suffix, size)
+    if size < SAMPLED_FROM or suffix == ".zip":
+        return stored if stored >= size else USUAL_RATIO * size
+    sampled = _sampled_size(path, suffix, size)
+    return stored if sampled <= 2 * stored <= 8 * sampled else sampled
+
+
+def _stored_size(path: Path, suffix: str, size: int) -> int:
+    """The size that the file itself tells; 0 when it does not."""
+    import zstandard
+
+    if suffix == ".zip":
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            return sum(info.file_size for info in archive.infolist())
     with path.open("rb") as file:
-        if suffix == ".gz" and 4 < size < GZIP_LARGE:
+        if suffix in (".gz", ".tgz") and 4 < size < GZIP_LARGE:
             file.seek(-4, 2)
-            return max(int.from_bytes(file.read(4), "little"), size)
+            return int.from_bytes(file.read(4), "little")
         if suffix == ".zst":
             with contextlib.suppress(zstandard.ZstdError):
-                stored = zstandard.frame_content_size(file.read(32))
-                if stored > 0:
-                    return max(stored, size)
+                return max(0, zstandard.frame_content_size(file.read(32)))
+    return 0
+
+
+def _sampled_size(path: Path, suffix: str, size: int) -> int:
+    """The size by the ratio at the beginning of the file."""
+    seen = 0
+    with path.open("rb") as raw, contextlib.suppress(Damaged):
+        for block in blocks(decompressed(raw, suffix), HEAD, SAMPLE):
+            seen += len(block)
+        return size * seen // max(raw.tell(), 1)
     return USUAL_RATIO * size
 
 
-def blocks(stream, size: int = BLOCK, limit: int | None = None) -> Iterator[bytes]:
+def blocks(stream: Readable, size: int = BLOCK, limit: int | None = None) -> Iterator[bytes]:
     """Blocks of exactly `size` bytes but for the last, at most `limit` bytes in all.
 
     Damaged, after all that could be read, when the data cannot be decompressed. An I/O error of
@@ -152,9 +202,7 @@ def lines(
     decoder = line_decoder(encoding)
     start, stop = byte_range or (0, None)
     rest = ""
-    with opened(path) as stream:
-        if start:
-            stream.seek(start)
+    with opened(path, start) as stream:
         for block in blocks(stream, limit=None if stop is None else stop - start):
             *complete, rest = (rest + decoder.decode(block)).split("\n")
             for line in complete:

@@ -69,18 +69,28 @@ class Splitter:
         lowered = "".join(c.lower() for c in run) if self.do_lower_case else run
         return split_on_punctuation(self._normal(cleaned(lowered)))
 
-    def _kind(self, char: str) -> int:
+    def parts(self, char: str) -> list[tuple[str, bool]]:
+        """What one character becomes: (character, whether it is a word of its own) of each part.
+
+        [] where it is dropped; a blank is [(" ", True)].
+        """
         text = cleaned(char.lower() if self.do_lower_case else char)
-        if not text:
-            return DROP
         if text.isspace():
-            return SPACE
-        alone = is_han(text[0])
-        text = self._normal(text)
-        if not text:
+            return [(" ", True)]
+        alone = bool(text) and is_han(text[0])
+        return [
+            (" ", True) if c.isspace() else (c, alone or is_punctuation(c) or is_symbol(c))
+            for c in self._normal(text)
+        ]
+
+    def _kind(self, char: str) -> int:
+        parts = self.parts(char)
+        if not parts:
             return DROP
-        if len(text) == 1 and (alone or is_punctuation(text) or is_symbol(text)):
-            return self._number(text)
+        if parts == [(" ", True)]:
+            return SPACE
+        if len(parts) == 1 and parts[0][1]:
+            return self._number(parts[0][0])
         return RUN
 
     def _normal(self, text: str) -> str:
@@ -103,7 +113,7 @@ class WordPieceEncoder:
         self.special_ids = vocab.special_ids(self.tokens)
         self._ids = {token: i for i, token in enumerate(self.tokens)}
         self._unk = self.special_ids["unk"]
-        self._splitter = Splitter(lambda char: self._ids.get(char, self._unk), do_lower_case)
+        self.splitter = Splitter(lambda char: self._ids.get(char, self._unk), do_lower_case)
         self._runs: dict[str, tuple[int, ...]] = {}
         names = "|".join(re.escape(token) for token in vocab.SPECIAL.values())
         self._special = re.compile(f"({names})")
@@ -169,7 +179,7 @@ class WordPieceEncoder:
         return self._plain(text)
 
     def _plain(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        kinds, where, starts, runs = self._splitter.split(text)
+        kinds, where, starts, runs = self.splitter.split(text)
         pieces = [self._runs.get(run) or self._pieces(run) for run in runs]
         count = (kinds >= 0).astype(np.int64)  # tokens that each character gives
         count[starts] = [len(piece) for piece in pieces]
@@ -181,7 +191,7 @@ class WordPieceEncoder:
     def _pieces(self, run: str) -> tuple[int, ...]:
         if len(self._runs) >= RUNS_KEPT:
             self._runs.clear()
-        words = self._splitter.words(run)
+        words = self.splitter.words(run)
         ids = tuple(chain.from_iterable(wordpiece(w, self._ids, self._unk) for w in words))
         self._runs[run] = ids
         return ids

@@ -49,8 +49,11 @@ SURROGATE = re.compile("[\ud800-\udfff]")  # U+DC80 to U+DCFF stand for an undec
 class SentenceLimits(Protocol):
     """What the sentence rules need of the recipe."""
 
-    min_chars: int
-    min_sentence_chinese_share: float
+    @property
+    def min_chars(self) -> int: ...
+
+    @property
+    def min_sentence_chinese_share(self) -> float: ...
 
 
 class DocumentRule(NamedTuple):

@@ -1,12 +1,12 @@
 """The sections of a recipe that say what is done with text: cleaning, words, vocabulary."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model, model_validator
 
 from data_pipeline.base.functions import FunctionName
-from data_pipeline.base.recipes import Recipe, wrong_together
+from data_pipeline.base.recipes import Recipe, one_of, wrong_together
 from data_pipeline.text.quality import PUBLISHED, SHARES
 from data_pipeline.text.rules import DOCUMENT_RULES
 from data_pipeline.text.words import SEGMENTERS
@@ -20,18 +20,22 @@ class _OtherLimits(Recipe):
     ones with many Han characters; 0.5 is a fair limit. Needs the pip extra `language`."""
 
 
-Quality = create_model(
-    "Quality",
-    __base__=_OtherLimits,
-    __doc__="Documents of low quality are left out. null is off; see text/quality.py.",
-    **{
-        f"max_{name}": (
-            float | None,
-            Field(None, ge=0, le=1, description=f"{share.__doc__} Published: {PUBLISHED[name]}."),
-        )
-        for name, share in SHARES.items()
-    },
-)
+_SHARE_LIMITS: dict[str, Any] = {
+    f"max_{name}": (
+        float | None,
+        Field(None, ge=0, le=1, description=f"{share.__doc__} Published: {PUBLISHED[name]}."),
+    )
+    for name, share in SHARES.items()
+}
+if TYPE_CHECKING:  # a checker cannot read the fields in a table
+    Quality = _OtherLimits
+else:
+    Quality = create_model(
+        "Quality",
+        __base__=_OtherLimits,
+        __doc__="Documents of low quality are left out. null is off; see text/quality.py.",
+        **_SHARE_LIMITS,
+    )
 
 
 class _CleanLimits(Recipe):
@@ -53,21 +57,25 @@ class _CleanLimits(Recipe):
     """Limits for documents, all off by default."""
 
 
-Clean = create_model(
-    "Clean",
-    __base__=_CleanLimits,
-    __doc__="A switch for each document rule, and limits. Each has a counter in the manifest.",
-    **{
-        name: (bool, Field(rule.on_by_default, description=rule.apply.__doc__))
-        for name, rule in DOCUMENT_RULES.items()
-    },
-)
+_SWITCHES: dict[str, Any] = {
+    name: (bool, Field(rule.on_by_default, description=rule.apply.__doc__))
+    for name, rule in DOCUMENT_RULES.items()
+}
+if TYPE_CHECKING:
+    Clean = _CleanLimits
+else:
+    Clean = create_model(
+        "Clean",
+        __base__=_CleanLimits,
+        __doc__="A switch for each document rule, and limits. Each has a counter in the manifest.",
+        **_SWITCHES,
+    )
 
 
 class Words(Recipe):
     """Word boundaries for whole-word masking."""
 
-    segmenter: Literal[SEGMENTERS] = "rjieba"
+    segmenter: Annotated[str, one_of(SEGMENTERS)] = "rjieba"
     """`jieba` is the reference; `rjieba` cuts the same way but for some ASCII runs, and faster."""
     hmm: bool = True
     """Let a hidden Markov model find words that the dictionary lacks."""

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import platform
 
 import pytest
 
@@ -22,6 +23,16 @@ def test_success_replaces_the_file_and_makes_its_folder(tmp_path):
     assert json.loads(path.read_text(encoding="utf-8")) == {"名": 1}
     assert "名" in path.read_text(encoding="utf-8")
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_two_writers_of_one_file_have_different_temporary_names(tmp_path):
+    """Also on two machines whose random generators and process ids agree."""
+    with files.whole_file(tmp_path / "a") as one, files.whole_file(tmp_path / "a") as other:
+        one.write_text("first")
+        other.write_text("second")
+    assert one != other and all(platform.node() in path.name for path in (one, other))
+    assert (tmp_path / "a").read_text() == "first"  # the context that ended last
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path):

@@ -1,6 +1,7 @@
 """What users' disks and files do: each ends in a clear error or a counted skip."""
 
 import gzip
+import json
 import resource
 import subprocess
 import sys
@@ -20,7 +21,7 @@ GOOD = "这是一句很好的话。\n\n又是另外一句话。\n".encode()
 
 
 def built(recipe, *paths: Path, **sections):
-    made = recipe(sources=[{"path": str(path)} for path in paths], **sections)
+    made = recipe(**{"sources": [{"path": str(path)} for path in paths], **sections})
     manifest = build(made, quiet=True)
     assert verify(made.output_dir, quiet=True) == []
     return manifest
@@ -68,6 +69,25 @@ def test_gb18030_and_utf16_are_read(tmp_path, recipe):
     manifest = built(recipe, tmp_path)
     assert manifest.counters["sentences_out"] == 3
     assert manifest.counters["bytes_undecodable"] == 0
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_halves_of_characters_in_json_are_removed_and_counted(tmp_path, recipe, name):
+    """A \\ud83d alone is valid JSON and no text; it goes through every step before cleaning."""
+    rows = [json.dumps({"text": f"第{i}行有半个字符\ud83d在里面。"}) for i in range(40)]
+    data = "\n".join(rows).encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    (tmp_path / "dev.json").write_text(json.dumps({"sentence": "任务里的半个字符\ud83d也算"}))
+    manifest = built(
+        recipe,
+        vocab={"train": {"size": 300, "min_count": 1}},
+        sources=[{"path": str(tmp_path / name), "sample": 0.999, "max_bad_share": 1}],
+        decontaminate=[{"name": "t", "path": str(tmp_path / "dev.json"), "fields": ["sentence"]}],
+        dedup={"near": True, "near_threshold": 0.99},
+        piece_mb=0.0005,
+    )
+    assert manifest.counters["bytes_undecodable"] == manifest.counters["documents_in"] == 40
+    assert len(manifest.shards) > 1
 
 
 def test_a_directory_where_a_file_should_be(tmp_path, recipe, vocab_file):

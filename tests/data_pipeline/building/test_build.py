@@ -19,7 +19,7 @@ from data_pipeline.text.clean import clean
 from data_pipeline.text.encode import WordPieceEncoder
 from data_pipeline.text.settings import Clean
 
-RECORDED = (2, "8b835936fb5e")  # BUILD_VERSION, and the fingerprint of a small build
+RECORDED = (3, "8b835936fb5e")  # BUILD_VERSION, and the fingerprint of a small build
 
 
 def texts_of(folder) -> list[list[int]]:
@@ -77,6 +77,38 @@ def test_a_corpus_given_twice_is_the_corpus_given_once(corpus, recipe, tmp_path,
         for times in (1, 2)
     )
     assert (once.samples, once.tokens) == (twice.samples, twice.tokens)
+
+
+@pytest.mark.parametrize("piece_mb", [10, 0.05])
+def test_text_on_other_storage_gives_the_shards_of_local_text(corpus, recipe, tmp_path, piece_mb):
+    """Also where the files are larger than a piece, and are unpacked first."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for path in corpus.rglob("*.txt"):
+        memory.pipe(f"/builds/{path.relative_to(corpus)}", path.read_bytes())
+    sections = {"dedup": {"near": True}, "pack": "sentence", "piece_mb": piece_mb}
+    local = build(recipe(sources=[{"path": str(corpus)}], **sections), quiet=True)
+    made = recipe(
+        sources=[{"path": "memory://builds"}], output_dir=str(tmp_path / "remote"), **sections
+    )
+    remote = build(made, quiet=True)
+    assert (remote.samples, remote.tokens) == (local.samples, local.tokens)
+    assert remote.fingerprint == local.fingerprint or piece_mb < 1
+    assert verify(made.output_dir, quiet=True) == []
+
+
+def test_short_sentences_stay_however_often_they_occur(tmp_path, recipe):
+    """谢谢大家。 belongs to many documents; a longer sentence is dropped where it is repeated."""
+    long = "这是一句常常重复的很长的话。"
+    documents = [f"第{i}篇有它自己的第一句话。\n谢谢大家。\n{long}" for i in range(9)]
+    (tmp_path / "a.txt").write_text("\n\n".join(documents), encoding="utf-8")
+    train = {"train": {"size": 200, "min_count": 1}}
+    counters = build(
+        recipe(sources=[{"path": str(tmp_path / "a.txt")}], vocab=train), quiet=True
+    ).counters
+    assert counters["sentences_in"] == 27
+    assert counters["sentences_exact_duplicate"] == 8
 
 
 @pytest.mark.parametrize("pack", ["sentence", "document", "corpus"])

@@ -62,6 +62,42 @@ def test_texts_of_tasks_are_kept_out_and_counted(tmp_path, recipe, task):
     assert manifest.counters["sentences_of_task_tnews"] == 4
 
 
+PAIR = ("sentence1", "sentence2")
+CLUE = {  # the fields that hold text in each task's dev file, and a record as CLUE publishes it
+    "tnews": (["sentence"], {"label": "102", "sentence": "江疏影甜甜圈自拍迷之角度竟这么好看"}),
+    "iflytek": (["sentence"], {"label": "110", "sentence": "朴朴快送超市专注于打造配送平台"}),
+    "afqmc": (PAIR, {"sentence1": "双十一花呗提额在哪", "sentence2": "里可以提花呗额度"}),
+    "ocnli": (PAIR, {"sentence1": "身上裹一件工厂发的棉大衣", "sentence2": "身上至少一件衣服"}),
+    "cmnli": (PAIR, {"sentence1": "奶油收入有两个基本方面产品和地理", "sentence2": "什么是收入"}),
+    "csl": (["abst"], {"abst": "为解决传统均匀傅里叶变换的问题", "keyword": ["水声学", "变换"]}),
+    "cluewsc2020": (
+        ["text"],
+        {"target": {"span1_text": "床"}, "text": "放在床上枕头旁边的手机响了"},
+    ),
+}
+
+
+def test_the_texts_of_the_seven_clue_tasks_are_kept_out(tmp_path, recipe):
+    """Each text of a pair for itself: the corpus has it without the other one."""
+    lines, tasks, expected = [], [], {}
+    for name, (fields, record) in CLUE.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+        tasks.append({"name": name, "path": str(path), "fields": fields})
+        for field in fields:
+            lines += [f"{record[field]}。", f"第{len(lines)}句与任务都没有关系。"]
+        expected[f"sentences_of_task_{name}"] = len(fields)
+    (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
+    made = recipe(
+        sources=[{"path": str(tmp_path / "a.txt")}],
+        vocab={"train": {"size": 300, "min_count": 1}},
+        decontaminate=tasks,
+    )
+    counters = build(made, quiet=True).counters
+    assert {name: counters[name] for name in expected} == expected
+    assert "".join(texts_of(made.output_dir)) == "".join(lines[1::2])
+
+
 def test_a_changed_task_file_makes_another_recipe(corpus, recipe, task, tmp_path):
     made = recipe(sources=[{"path": str(corpus)}], decontaminate=[task])
     build(made, quiet=True)

@@ -1,6 +1,7 @@
 import contextlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from data_pipeline.base.errors import UserError
 from data_pipeline.building import engine
 from data_pipeline.building.build import build
+from data_pipeline.building.local_engine import Workers
 from data_pipeline.recipe import Run
 
 
@@ -19,7 +21,7 @@ def double(number):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_local_engines_run_every_call_once(workers):
-    with engine.start(Run(workers=workers)) as execute:
+    with engine.start(Run(workers=workers)) as (execute, _):
         found = dict(execute(double, range(12)))
     assert {i: result["doubled"] for i, result in found.items()} == {i: 2 * i for i in range(12)}
     here = {result["process"] for result in found.values()} == {os.getpid()}
@@ -28,7 +30,7 @@ def test_local_engines_run_every_call_once(workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_user_error_keeps_its_message_and_code(workers):
-    with engine.start(Run(workers=workers)) as execute:  # noqa: SIM117
+    with engine.start(Run(workers=workers)) as (execute, _):  # noqa: SIM117
         with pytest.raises(UserError, match="thirteen") as caught:
             list(execute(double, range(20)))
     assert caught.value.exit_code == 7
@@ -63,7 +65,7 @@ def test_dask_with_two_processes_one_of_which_is_killed(corpus, recipe, tmp_path
 @contextlib.contextmanager
 def _killing(original, pid, killed, *arguments):
     """The Dask engine, but that one worker is killed after the third result."""
-    with original(*arguments) as execute:
+    with original(*arguments) as (execute, memory):
 
         def killing_execute(function, tasks):
             for number, result in enumerate(execute(function, tasks)):
@@ -72,7 +74,7 @@ def _killing(original, pid, killed, *arguments):
                     killed.append(pid)
                 yield result
 
-        yield killing_execute
+        yield Workers(killing_execute, memory)
 
 
 @pytest.mark.ranks
@@ -80,6 +82,65 @@ def test_dask_starts_a_cluster_of_its_own(corpus, recipe, capfd):
     made = recipe(sources=[{"path": str(corpus)}], run={"engine": "dask", "workers": 2})
     assert build(made, quiet=True).samples > 1000
     assert capfd.readouterr() == ("", "")  # scheduler and workers say nothing of their own
+
+
+@pytest.fixture
+def small_cluster():
+    """A function that starts a Dask worker with some threads in this process; its address."""
+    from dask.distributed import LocalCluster
+
+    with contextlib.ExitStack() as stack:
+
+        def start(threads: int, memory: str = "auto") -> str:
+            cluster = LocalCluster(
+                n_workers=1,
+                threads_per_worker=threads,
+                memory_limit=memory,
+                processes=False,
+                dashboard_address=None,
+            )
+            return stack.enter_context(cluster).scheduler_address
+
+        yield start
+
+
+def test_dask_workers_with_threads_are_refused(small_cluster):
+    run = Run(engine="dask", scheduler=small_cluster(2))
+    with (
+        pytest.raises(UserError, match=r"1 of 1 Dask workers have several threads .*--nthreads 1"),
+        engine.start(run),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("300MB", 300_000_000), ("0", 1 << 33)])
+def test_memory_is_that_of_the_dask_workers(small_cluster, monkeypatch, limit, expected):
+    """Not that of the machine from which the build is started, unless they have no limit."""
+    monkeypatch.setattr(engine, "memory_bytes", lambda: 1 << 34)
+    run = Run(engine="dask", scheduler=small_cluster(1, limit), workers=2)
+    with engine.start(run) as workers:
+        assert workers.memory_bytes == expected
+
+
+STARTED: list[int] = []
+
+
+def fail_at_zero(number):
+    if number == 0:
+        raise UserError("zero")
+    STARTED.append(number)
+    time.sleep(0.02)  # so that most are waiting when the first has failed
+    return {"number": number}
+
+
+def test_tasks_of_a_failed_dask_step_are_cancelled(small_cluster):
+    """One that was left would be done before the task that comes after."""
+    STARTED.clear()
+    with engine.start(Run(engine="dask", scheduler=small_cluster(1))) as (execute, _):
+        with pytest.raises(UserError, match="zero"):
+            list(execute(fail_at_zero, range(300)))
+        assert list(execute(fail_at_zero, [300])) == [(0, {"number": 300})]
+    assert STARTED[-1] == 300 and len(STARTED) < 250
 
 
 def test_an_absent_scheduler_is_named(corpus, recipe):

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import zipfile
 
 import pytest
 
@@ -182,3 +183,22 @@ def test_shards_are_moved_into_place_at_the_end_only(corpus, recipe, monkeypatch
     build(made, quiet=True)
     assert seen and not any(seen)
     assert not (made.output_dir / plan.FOLDER).exists()
+
+
+def test_what_is_left_out_for_its_name_is_said_and_in_the_manifest(recipe, corpus, capsys):
+    (corpus / "part-00001").write_text("一行。")
+    (corpus / "0" / "notes.md").write_text("一行。")
+    with zipfile.ZipFile(corpus / "more.zip", "w") as archive:
+        archive.writestr("a.txt", "又一篇很好的文章。")
+        archive.writestr("b.doc", "不是文本")
+        archive.writestr("c.doc", "不是文本")
+    manifest = build(recipe(sources=[{"path": str(corpus)}]), quiet=True)
+    what = "files left out, whose names tell no format (1 without a suffix, 1 .md)"
+    assert {"file": str(corpus), "what": what, "count": 2} in manifest.skipped
+    assert manifest.counters["files_of_other_names"] == 2
+    packed = {"file": str(corpus / "more.zip"), "what": "members_skipped", "count": 2}
+    assert packed in manifest.skipped
+    assert capsys.readouterr().err == ""
+    other = recipe(sources=[{"path": str(corpus)}], output_dir=str(corpus.parent / "other"))
+    build(other)
+    assert f"{corpus}: 2 {what}; set `format` to read them\n" in capsys.readouterr().err

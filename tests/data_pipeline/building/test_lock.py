@@ -17,13 +17,14 @@ def test_a_directory_is_held_once(tmp_path):
         pass
 
 
+def refused(*_):
+    """flock on a file system that has no locks."""
+    raise OSError(errno.ENOTSUP, "Operation not supported")
+
+
 @pytest.fixture
 def without_flock(monkeypatch):
     """A file system that has no locks."""
-
-    def refused(*_):
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
     monkeypatch.setattr(fcntl, "flock", refused)
 
 
@@ -53,3 +54,23 @@ def test_a_full_disk_does_not_matter_to_a_lock(tmp_path, monkeypatch):
     (tmp_path / ".lock").symlink_to("/dev/full")
     with locked(tmp_path):
         pass
+
+
+def test_a_full_disk_does_not_matter_where_there_are_no_locks_either(
+    tmp_path, without_flock, monkeypatch
+):
+    """Then the file that stands for the lock is there, but says nothing."""
+    original = os.fdopen
+
+    def full(descriptor, *arguments):
+        os.close(descriptor)
+        return original(os.open("/dev/full", os.O_WRONLY), *arguments)
+
+    monkeypatch.setattr(os, "fdopen", full)
+    with locked(tmp_path):
+        monkeypatch.undo()
+        monkeypatch.setattr(fcntl, "flock", refused)
+        with pytest.raises(UserError, match=r"another process \(if it has ended, remove"):  # noqa: SIM117
+            with locked(tmp_path):
+                pass
+    assert not (tmp_path / ".lock-owner").exists()

@@ -7,9 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from data_pipeline.building import build as module
-from data_pipeline.building import dedup, steps
-from data_pipeline.building.build import build, worker_memory
+from data_pipeline.building import dedup, engine, steps
+from data_pipeline.building.build import build, duplicates_memory
 from data_pipeline.recipe import Run
 from data_pipeline.shards.verify import verify
 
@@ -74,11 +73,13 @@ def test_dozens_of_pieces_and_partitions_with_few_file_descriptors(
     assert verify(made.output_dir, quiet=True) == []
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_memory_comes_from_the_machine(monkeypatch, workers):
-    monkeypatch.setattr(module, "memory_bytes", lambda: 64 << 30)
-    assert worker_memory(Run(), workers) == (32 << 30) // workers
-    assert worker_memory(Run(memory_mb=100), workers) == 100 << 20
+@pytest.mark.parametrize("count", [1, 4])
+def test_memory_comes_from_the_machine(monkeypatch, count):
+    monkeypatch.setattr(engine, "memory_bytes", lambda: 64 << 30)
+    with engine.start(Run(workers=count)) as workers:
+        assert workers.memory_bytes == (64 << 30) // count
+        assert duplicates_memory(Run(), workers.memory_bytes) == (32 << 30) // count
+    assert duplicates_memory(Run(memory_mb=100), 1 << 30) == 100 << 20
 
 
 def test_spilled_text_and_records_go_as_pieces_finish(corpus, recipe, monkeypatch):

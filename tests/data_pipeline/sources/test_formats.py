@@ -1,8 +1,11 @@
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
+import random
 import tarfile
 import zipfile
 from collections import Counter
@@ -209,7 +212,15 @@ def test_a_json_array_is_read_whatever_its_layout(tmp_path, indent, suffix):
     assert everything(Source(path=str(path)), 60) == texts
 
 
-@pytest.mark.parametrize("data", ['[{"text": "一"}, {"text"', '[{"text": "一"} 3 4 {', "[{"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        '[{"text": "一"}, {"text"',
+        '[{"text": "一"} 3 4 {',
+        "[{",
+        '[{"text": "一"}]\n[{"text": "二"}]',
+    ],
+)
 def test_a_json_array_that_breaks_off_is_damaged(tmp_path, data):
     (tmp_path / "a.json").write_text(data)
     with pytest.raises(streams.Damaged, match="not a whole JSON array"):
@@ -255,6 +266,72 @@ def test_archives(tmp_path, name):
         everything(Source(path=str(path)))
 
 
+def set_in_headers(data: bytes, local: int, central: int, value: int) -> bytes:
+    """Bytes of a .zip with a value at an offset of every local and central header."""
+    data = bytearray(data)
+    for mark, offset in ((b"PK\3\4", local), (b"PK\1\2", central)):
+        place = data.find(mark)
+        while place >= 0:
+            data[place + offset] = value
+            place = data.find(mark, place + 1)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("local", "central", "value", "message"),
+    [(6, 8, 1, "encrypted"), (8, 10, 97, "compression")],
+)
+def test_archives_that_cannot_be_unpacked_are_damaged(tmp_path, local, central, value, message):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("one.txt", DOCS[0])
+    path.write_bytes(set_in_headers(path.read_bytes(), local, central, value))
+    with pytest.raises(streams.Damaged, match=f"not a whole archive: .*{message}"):
+        everything(Source(path=str(path)))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_a_compressed_archive_that_is_changed_inside_is_damaged(tmp_path, suffix):
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        info = tarfile.TarInfo("one.txt")
+        data = random.Random(0).randbytes(100_000).hex().encode()
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    pack = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+        ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+    }
+    whole = bytearray(pack[suffix](plain.getvalue()))
+    whole[len(whole) // 2] ^= 0xFF
+    path = tmp_path / f"a.tar{suffix}"
+    path.write_bytes(whole)
+    with pytest.raises(streams.Damaged):
+        everything(Source(path=str(path)))
+
+
+def test_a_remote_folder_that_cannot_be_listed_is_an_error(monkeypatch):
+    """fsspec's own walk and find pass over it."""
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/store/a.txt", b"x")
+    memory.pipe("/store/closed/b.txt", b"x")
+    original = type(memory).ls
+
+    def refused(self, path, *arguments, **options):
+        if "closed" in path:
+            raise PermissionError(13, "Permission denied", path)
+        return original(self, path, *arguments, **options)
+
+    assert len(find_inputs((Source(path="memory://store"),))) == 2
+    monkeypatch.setattr(type(memory), "ls", refused)
+    with pytest.raises(UserError, match=r"memory://store: .*Permission denied: .*closed"):
+        find_inputs((Source(path="memory://store"),))
+
+
 def test_remote_files_are_read_through_fsspec():
     import fsspec
 
@@ -270,21 +347,47 @@ def test_remote_files_are_read_through_fsspec():
         everything(Source(path="memory://none/*.txt"))
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch):
+@pytest.mark.parametrize("pattern", ["", "*/*.txt", "**/*.txt", "**", "*/deep/*.txt", "./**/*.txt"])
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path, monkeypatch, pattern):
     """Root may list anything, so what other users see is put in its place."""
-    (tmp_path / "closed").mkdir()
-    (tmp_path / "closed" / "a.txt").write_text("一行。")
-    (tmp_path / "b.txt").write_text("一行。")
+    (tmp_path / "closed" / "deep").mkdir(parents=True)
+    (tmp_path / "closed" / "deep" / "a.txt").write_text("一行。")
+    (tmp_path / "open" / "deep").mkdir(parents=True)
+    (tmp_path / "open" / "b.txt").write_text("一行。")
+    (tmp_path / "open" / "deep" / "c.txt").write_text("一行。")
     original = os.scandir
 
     def refused(path):
-        if Path(path).name == "closed":
+        is_closed = "closed/deep" in str(path) if "deep" in pattern else "closed" in str(path)
+        if is_closed:
             raise PermissionError(13, "Permission denied", str(path))
         return original(path)
 
     monkeypatch.setattr(os, "scandir", refused)
-    with pytest.raises(UserError, match=r"closed: cannot be listed: Permission denied"):
-        find_inputs((Source(path=str(tmp_path)),))
+    monkeypatch.chdir(tmp_path)
+    path = pattern if pattern.startswith(".") else f"{tmp_path}/{pattern}"
+    with pytest.raises(UserError, match=r"closed.*: cannot be listed: Permission denied"):
+        find_inputs((Source(path=path),))
+    assert len(find_files(f"{tmp_path}/open/**/*.txt")) == 2
+
+
+@pytest.mark.parametrize("name", ["a" * 300, f"{'b' * 300}/*.txt"])
+def test_a_path_that_the_system_refuses_is_a_user_error(tmp_path, name):
+    with pytest.raises(UserError, match="sources: "):
+        find_files(f"{tmp_path}/{name}")
+
+
+def test_files_of_a_folder_that_are_left_out_for_their_names_are_reported(tmp_path):
+    for name in ("a.txt", "b.md", "c.md", "part-00000", ".hidden"):
+        (tmp_path / name).write_text("一行。")
+    seen = []
+    find_inputs((Source(path=str(tmp_path)),), report=lambda *values: seen.append(values))
+    ((folder, what, count),) = seen
+    assert folder == str(tmp_path) and count == 3
+    assert what == "files left out, whose names tell no format (2 .md, 1 without a suffix)"
+    seen.clear()
+    find_inputs((Source(path=str(tmp_path), format="txt"),), report=lambda *v: seen.append(v))
+    assert not seen
 
 
 def test_files_without_a_suffix_under_an_explicit_format(tmp_path):

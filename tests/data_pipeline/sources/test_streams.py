@@ -1,6 +1,8 @@
 import bz2
 import gzip
 import lzma
+import random
+import zipfile
 from itertools import pairwise
 
 import pytest
@@ -137,3 +139,40 @@ def test_the_size_of_the_text_is_known_or_estimated(tmp_path, suffix):
     size = streams.decompressed_size(path)
     exact = suffix in (".gz", ".zst")
     assert size == len(text) if exact else len(text) / 5 < size < 5 * len(text)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("members", [10, 100])
+@pytest.mark.parametrize("is_large", [False, True])
+def test_the_size_of_many_members_is_not_that_of_one(
+    tmp_path, monkeypatch, suffix, members, is_large
+):
+    """As `cat`, bgzip, pzstd and web crawls make them: their heads and ends tell one size each."""
+    if is_large:
+        monkeypatch.setattr(streams, "SAMPLED_FROM", 1000)
+    chosen = random.Random(0)
+    text = "".join(f"第{chosen.randrange(100_000)}行。\n" for _ in range(30_000)).encode()
+    path = tmp_path / f"a.txt{suffix}"
+    step = -(-len(text) // members)
+    parts = [text[start : start + step] for start in range(0, len(text), step)]
+    path.write_bytes(b"".join(map(PACK[suffix], parts)))
+    closer = 2 if is_large else 6
+    assert len(text) / closer < streams.decompressed_size(path) < closer * len(text)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_the_size_of_a_large_file_is_sampled(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(streams, "SAMPLED_FROM", 1000)
+    text = b"".join(b"%d" % (i * 7919 % 10007) * 9 for i in range(20_000))
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(PACK[suffix](text))
+    assert streams.decompressed_size(path) == len(text)
+    path.write_bytes(path.read_bytes()[:2000])  # breaks off
+    assert 2000 < streams.decompressed_size(path) < 20 * len(text)
+
+
+def test_a_zip_tells_its_size(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", b"x" * 100_000)
+        archive.writestr("b.txt", b"y" * 5_000)
+    assert streams.decompressed_size(tmp_path / "a.zip") == 105_000
