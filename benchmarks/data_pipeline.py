@@ -1,13 +1,15 @@
 """How fast text becomes shards, and shards become batches, on this machine.
 
     python benchmarks/data_pipeline.py [--json FILE] [--repeats 3]
+    python benchmarks/data_pipeline.py --small     only shows that everything runs
 
 Text: what the installed packages carry (news, reviews, a newspaper; 27 MB), and more of it made by
 putting its clauses together again, so that no sentence is a duplicate. Peer: what PaddleNLP's users
 do, jieba and then the Python BertTokenizer, a line at a time, words aligned with tokens, packed to
 128 and written to HDF5. Its imports and dictionaries are loaded before the clock starts, ours
 after. Rates are per core: by CPU seconds of the process, so that a busy machine distorts them
-less; the seconds that passed are among the raw repeats.
+less; the seconds that passed are among the raw repeats. Figures are medians of the repeats, in
+which ours and the peer alternate; a ratio is the median of those of each repeat.
 
 - text_to_shards_mb_s, peer_mb_s, ratio: MB of UTF-8 a second from files to finished shards, one
   process; cleaning, exact duplicates, word boundaries, ids, packing, checksums.
@@ -18,7 +20,8 @@ less; the seconds that passed are among the raw repeats.
 - peak_mb_one_file, peak_mb_one_gz: peak memory of a worker on one file of 300 MB, plain and as .gz,
   cut into the pieces of 64 MB that are the default.
 - near_mb_s: as text_to_shards_mb_s, with near duplicates removed too (MinHash).
-- jieba_mb_s: as text_to_shards_mb_s, with words cut by jieba instead of rjieba (its default here).
+- rjieba_over_jieba: rates of builds of the peer's 2 MB with words cut by rjieba, the default here,
+  and by jieba; start and dictionary are part of both.
 - cost_growth_16x_pieces: CPU seconds of a build in 800 pieces over one in 50 of the same text, both
   kinds of duplicates removed. The pieces are small, so that their number costs what it costs at
   16 times the text.
@@ -35,7 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -56,11 +59,8 @@ LIBRARIES = ("jieba", "rjieba", "paddlenlp", "tokenizers", "h5py", "hdf5plugin",
 SETTINGS = {"piece_mb": 16, "max_length": 128, "dedup": {"exact": True}, "pack": "document"}
 RUN = {"workers": 1, "memory_mb": 64}
 VOCAB_SIZE = 21128
-PEER_MB = 2.0
-TWO_WORKER_COPIES = 8
 BOTH = {"exact": True, "near": True}
-ONE_FILE_MB, DEFAULT_PIECE_MB = 300, 64
-GROWTH_MB, FEW_PIECES, MANY_PIECES = 160, 50, 800
+DEFAULT_PIECE_MB = 64
 SMALL_PIECE_MB = 4  # many pieces for two workers, so that neither waits long for the other
 FIGURES = (
     ("text_to_shards_mb_s", "MB/s", "at least 5"),
@@ -73,9 +73,25 @@ FIGURES = (
     ("peak_mb_one_file", "MB", ""),
     ("peak_mb_one_gz", "MB", "about the same"),
     ("near_mb_s", "MB/s", ""),
-    ("jieba_mb_s", "MB/s", ""),
+    ("rjieba_over_jieba", "", ""),
     ("cost_growth_16x_pieces", "", "at most 1.3"),
 )
+
+
+class Sizes(NamedTuple):
+    """How much text the parts of the benchmark take, in MB."""
+
+    real: float = 1000
+    """Of the packaged text at most; all of it."""
+    peer: float = 2
+    two_workers: float = 110
+    growth: float = 160
+    pieces: tuple[int, int] = (50, 800)
+    rss: tuple[float, float] = (50, 1000)
+    one_file: float = 300
+
+
+SMALL = Sizes(1, 0.1, 2, 1, (2, 32), (1, 2), 3)
 
 
 @command
@@ -84,98 +100,100 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, help="write figures, settings and raw repeats here")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--large_mb", type=int, default=1000, help="size of the large corpus")
+    parser.add_argument("--small", action="store_true", help="so little text that figures are void")
     parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
     arguments = parser.parse_args(argv)
     with contextlib.ExitStack() as stack:
         folder = arguments.folder or stack.enter_context(tempfile.TemporaryDirectory())
-        repeats = measure(Path(folder), arguments.repeats, arguments.large_mb)
-    figures = summary(repeats)
-    show(figures)
-    settings = {**SETTINGS, **vars(arguments), "run": RUN, "vocab_size": VOCAB_SIZE}
-    report.write(arguments.json, figures, settings, LIBRARIES, repeats=repeats)
+        sizes = SMALL if arguments.small else Sizes()
+        repeats, is_complete = collected(measure(Path(folder), arguments.repeats, sizes))
+    by_repeat = figures_of(repeats)
+    figures = {name: statistics.median(values) for name, values in by_repeat.items()}
+    spread = {name: [min(values), max(values)] for name, values in by_repeat.items()}
+    show(figures, spread)
+    settings = {**SETTINGS, **vars(arguments), "sizes_mb": sizes._asdict(), "run": RUN}
+    settings["vocab_size"] = VOCAB_SIZE
+    raw = {"is_complete": is_complete, "spread": spread, "repeats": repeats}
+    report.write(arguments.json, figures, settings, LIBRARIES, **raw)
     return 0
 
 
-def measure(folder: Path, repeats: int, large_mb: int) -> dict[str, list[float]]:
-    """Every raw number by name."""
+def collected(numbers: Iterable[tuple[str, float]]) -> tuple[dict[str, list[float]], bool]:
+    """(raw numbers by name, whether these are all): Ctrl-C ends the benchmark early."""
+    repeats: dict[str, list[float]] = {}
+    try:
+        for name, value in numbers:
+            repeats.setdefault(name, []).append(value)
+            print(f"  {name}: {value:.4g}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("interrupted: only what is measured so far", file=sys.stderr)
+        return repeats, False
+    return repeats, True
+
+
+def measure(folder: Path, repeats: int, sizes: Sizes) -> Iterator[tuple[str, float]]:
+    """(name, value) of every raw number."""
     real, peer_text, generated = folder / "real", folder / "peer", folder / "generated"
     documents = [text for name in packaged.NAMES for text in packaged.texts(name)]
     random.Random(0).shuffle(documents)
-    size = write_text(real, documents)
-    peer_size = write_text(peer_text, documents, limit=PEER_MB)
+    size = write_text(real, documents, sizes.real)
+    peer_size = write_text(peer_text, documents, sizes.peer)
     vocab_file = trained(folder, real)
-    figures: dict[str, list[float]] = {}
-
-    def add(name: str, value: float) -> None:
-        figures.setdefault(name, []).append(value)
-        print(f"  {name}: {value:.4g}", file=sys.stderr, flush=True)
-
     for _ in range(repeats):
         ours = build(folder / "ours", real, vocab_file)
-        add("text_to_shards_mb_s", size / ours.cpu)
-        add("text_to_shards_mb_s_elapsed", size / ours.seconds)
+        yield "text_to_shards_mb_s", size / ours.cpu
+        yield "text_to_shards_mb_s_elapsed", size / ours.seconds
         cpu, seconds = peer(peer_text, vocab_file, folder / "peer.h5")
-        add("peer_mb_s", peer_size / cpu)
-        add("peer_mb_s_elapsed", peer_size / seconds)
-        near = build(folder / "near", real, vocab_file, dedup=BOTH)
-        add("near_mb_s", size / near.cpu)
-        words = {"segmenter": "jieba"}
-        add(
-            "jieba_mb_s",
-            peer_size / build(folder / "jieba", peer_text, vocab_file, words=words).cpu,
-        )
+        yield "peer_mb_s", peer_size / cpu
+        yield "peer_mb_s_elapsed", peer_size / seconds
+        yield "near_mb_s", size / build(folder / "near", real, vocab_file, dedup=BOTH).cpu
+        for segmenter in ("jieba", "rjieba"):
+            words = {"segmenter": segmenter}
+            cost = build(folder / segmenter, peer_text, vocab_file, words=words)
+            yield f"{segmenter}_mb_s", peer_size / cost.cpu
     manifest = Manifest.read(folder / "ours")
-    add("bytes_per_token", sum(s.bytes for s in manifest.shards) / manifest.tokens)
+    yield "bytes_per_token", sum(shard.bytes for shard in manifest.shards) / manifest.tokens
     for _ in range(repeats):
-        for workers in (1, 0):
-            add(
-                "loader_seq_s" if workers else "loader_seq_s_inline", load(folder / "ours", workers)
-            )
-    several = write_generated(generated, documents, size * TWO_WORKER_COPIES)
+        yield "loader_seq_s", load(folder / "ours", 1)
+        yield "loader_seq_s_inline", load(folder / "ours", 0)
+    several = write_generated(generated, documents, sizes.two_workers)
     for _ in range(repeats):
-        add("two_workers_mb_s", several / two_workers(folder, generated, vocab_file))
-        add("two_copies_mb_s", 2 * several / side_by_side(folder, generated, vocab_file))
-    growth_mb = write_generated(generated, documents, GROWTH_MB)
-    for count in (FEW_PIECES, MANY_PIECES):
+        yield "two_workers_mb_s", several / two_workers(folder, generated, vocab_file)
+        yield "two_copies_mb_s", 2 * several / side_by_side(folder, generated, vocab_file)
+    growth_mb = write_generated(generated, documents, sizes.growth)
+    for name, count in zip(("cpu_s_few_pieces", "cpu_s_many_pieces"), sizes.pieces, strict=True):
         sections = {"dedup": BOTH, "piece_mb": growth_mb / count}
-        add(
-            f"cpu_s_{count}_pieces", build(folder / "growth", generated, vocab_file, **sections).cpu
-        )
-    for name, megabytes in (("rss_50mb", 50), ("rss_1gb", large_mb)):
+        yield name, build(folder / "growth", generated, vocab_file, **sections).cpu
+    for name, megabytes in zip(("rss_50mb", "rss_1gb"), sizes.rss, strict=True):
         write_generated(generated, documents, megabytes)
         cost = build(folder / "rss", generated, vocab_file)
-        add(name, cost.peak_mb)
-        add(f"{name}_mb_s", megabytes / cost.cpu)
+        yield name, cost.peak_mb
+        yield f"{name}_mb_s", megabytes / cost.cpu
     shutil.rmtree(generated)
-    for name in ("text.txt", "text.txt.gz"):
-        one = write_one_file(folder / "one" / name, documents, ONE_FILE_MB)
-        cost = build(folder / "rss", one, vocab_file, piece_mb=DEFAULT_PIECE_MB)
-        add("peak_mb_one_gz" if name.endswith(".gz") else "peak_mb_one_file", cost.peak_mb)
-    return figures
+    for name, file in (("peak_mb_one_file", "text.txt"), ("peak_mb_one_gz", "text.txt.gz")):
+        one = write_one_file(folder / "one" / file, documents, sizes.one_file)
+        yield name, build(folder / "rss", one, vocab_file, piece_mb=DEFAULT_PIECE_MB).peak_mb
 
 
-def summary(repeats: dict[str, list[float]]) -> dict[str, float]:
-    """Medians, and the ratios of medians."""
-    middle = {name: statistics.median(values) for name, values in repeats.items()}
-    return {
-        "text_to_shards_mb_s": middle["text_to_shards_mb_s"],
-        "peer_mb_s": middle["peer_mb_s"],
-        "ratio": middle["text_to_shards_mb_s"] / middle["peer_mb_s"],
-        "two_worker_share": middle["two_workers_mb_s"] / middle["two_copies_mb_s"],
-        "loader_seq_s": middle["loader_seq_s"],
-        "bytes_per_token": middle["bytes_per_token"],
-        "rss_ratio_1gb_50mb": middle["rss_1gb"] / middle["rss_50mb"],
-        "peak_mb_one_file": middle["peak_mb_one_file"],
-        "peak_mb_one_gz": middle["peak_mb_one_gz"],
-        "near_mb_s": middle["near_mb_s"],
-        "jieba_mb_s": middle["jieba_mb_s"],
-        "cost_growth_16x_pieces": middle[f"cpu_s_{MANY_PIECES}_pieces"]
-        / middle[f"cpu_s_{FEW_PIECES}_pieces"],
+def figures_of(repeats: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Every figure, once for each repeat; without those that were not measured."""
+    ratios = {
+        "ratio": ("text_to_shards_mb_s", "peer_mb_s"),
+        "two_worker_share": ("two_workers_mb_s", "two_copies_mb_s"),
+        "rss_ratio_1gb_50mb": ("rss_1gb", "rss_50mb"),
+        "rjieba_over_jieba": ("rjieba_mb_s", "jieba_mb_s"),
+        "cost_growth_16x_pieces": ("cpu_s_many_pieces", "cpu_s_few_pieces"),
     }
+    figures = {}
+    for name, _, _ in FIGURES:
+        one, other = ratios.get(name, (name, None))
+        values, others = repeats.get(one, []), repeats.get(other, [])
+        # The last repeat may have been interrupted between the two.
+        figures[name] = values if other is None else [a / b for a, b in zip(values, others)]  # noqa: B905
+    return {name: values for name, values in figures.items() if values}
 
 
-def write_text(folder: Path, documents: list[str], limit: float = 1e9) -> float:
+def write_text(folder: Path, documents: list[str], limit: float) -> float:
     """Documents into one file, blank lines between them, up to `limit` MB; MB written."""
     folder.mkdir(exist_ok=True)
     size = 0
@@ -316,10 +334,15 @@ def peer(text: Path, vocab_file: Path, output: Path) -> tuple[float, float]:
     return cpu, seconds
 
 
-def show(figures: dict[str, float]) -> None:
-    """The table."""
+def show(figures: dict[str, float], spread: dict[str, list[float]]) -> None:
+    """The table: median, smallest and largest."""
     for name, unit, wanted in FIGURES:
-        print(f"{name:<22}{figures[name]:>14,.3f} {unit:<12} {wanted}")
+        if name not in figures:
+            print(f"{name:<23}{'not measured':>13}")
+            continue
+        low, high = spread[name]
+        between = f"{low:,.3f} to {high:,.3f}" if high > low else ""
+        print(f"{name:<23}{figures[name]:>13,.3f} {unit:<12} {between:<26} {wanted}")
 
 
 if __name__ == "__main__":
