@@ -19,8 +19,10 @@ def main(argv: list[str] | None = None) -> int:
 def build(recipe: MaskedLMRecipe, manifest, world: World | None = None, ranks=None):
     """The objective of a recipe, with the encoder's initial weights. `ranks` are not needed: tokens
     of a sample are not related to those of others."""
+    from pretrain.encoders.initial_weights import initialise
     from pretrain.encoders.load import build_encoder
     from pretrain.encoders.student import encoder_config, seed_everything
+    from pretrain.objectives.initial_head import set_unigram_head
     from pretrain.objectives.masked_lm import MaskedLM
     from pretrain.training import flops
 
@@ -36,10 +38,10 @@ def build(recipe: MaskedLMRecipe, manifest, world: World | None = None, ranks=No
         recipe.masking.share,
     )
     objective = MaskedLM(encoder, manifest, recipe.masking, recipe.compute, cost)
-    if recipe.initial_weights.from_corpus:
-        from pretrain.objectives.initial_weights import initialise
-
-        initialise(objective, recipe.initial_weights, recipe.data.shards, recipe.seed)
+    special_ids = manifest.special_ids.values()
+    initialise(encoder, recipe.initial_weights, recipe.data.shards, special_ids, recipe.seed)
+    if recipe.initial_weights.head == "unigram":
+        set_unigram_head(objective, recipe.data.shards)
     return objective
 
 

@@ -1,4 +1,5 @@
-"""Distil: `python -m paddle.distributed.launch --nproc_per_node 2 pretrain/run.py --config ...`."""
+"""Distill:
+`python -m paddle.distributed.launch --nproc_per_node 2 pretrain/run.py --config ...`."""
 
 from functools import partial
 
@@ -20,6 +21,7 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None, ranks=Non
     ranks: the `RankGroup` of this rank where several share a relation group.
     """
     from pretrain.encoders import weights
+    from pretrain.encoders.initial_weights import initialise
     from pretrain.encoders.load import load_encoder
     from pretrain.encoders.student import build_student, freeze_unreached, seed_everything
     from pretrain.encoders.teacher_engine import open_engine
@@ -34,6 +36,8 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None, ranks=Non
     seed_everything(recipe.seed)  # the student's weights do not depend on the teacher's size
     with_hidden = recipe.relations.hidden > 0
     student = build_student(recipe.student, manifest, teacher, with_hidden)
+    special_ids = manifest.special_ids.values()
+    initialise(student, recipe.initial_weights, recipe.data.shards, special_ids, recipe.seed)
     freeze_unreached(student, recipe.student.layer, with_hidden)
     dtype = effective_dtype(recipe.precision)
     engine = open_engine(

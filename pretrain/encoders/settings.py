@@ -44,6 +44,41 @@ class EncoderSizes(Recipe):
         return self
 
 
+class InitialWeights(Recipe):
+    """What an encoder's weights are before the first step. The defaults are BERT's; the others
+    start close to a model of neighbouring tokens, which saves a small encoder its first millions
+    of tokens."""
+
+    words: Literal["normal", "cooccurrence"] = "normal"
+    """Word embeddings: drawn, or a singular value decomposition of the shards' co-occurrences."""
+    local_attention: bool = False
+    """Positions as sines and cosines, and heads that look at one neighbour each at first."""
+    neighbours: bool = False
+    """The first layer adds what each neighbour makes likely, by the shards' co-occurrences. Needs
+    `local_attention` and `words: cooccurrence`."""
+
+    @model_validator(mode="after")
+    def _neighbours_have_what_they_need(self):
+        if self.neighbours and not (self.local_attention and self.words == "cooccurrence"):
+            raise wrong_together(
+                "neighbours needs local_attention: true and words: cooccurrence",
+                "neighbours",
+                "local_attention",
+                "words",
+            )
+        return self
+
+    @property
+    def from_corpus(self) -> bool:
+        """Whether the text decides a part of them."""
+        return self.neighbours or self.words == "cooccurrence"
+
+    @property
+    def drawn(self) -> bool:
+        """Whether all are drawn, as BERT's."""
+        return not (self.from_corpus or self.local_attention)
+
+
 class Teacher(Recipe):
     """The frozen encoder whose relations the student learns."""
 

@@ -38,7 +38,8 @@ def build_student(
     teacher: nn.Layer | None = None,
     with_hidden: bool = False,
 ) -> nn.Layer:
-    """A PPMiniLM encoder with fresh weights, or with some copied from `teacher`.
+    """A PPMiniLM encoder with fresh weights, drawn from Paddle's generator, or with some copied
+    from `teacher`.
 
     With the relation H all of the chosen layer is trained, and the pooler alone would stay random;
     so it is set to the identity, which gives the tanh of the state of [CLS].

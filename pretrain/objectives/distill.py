@@ -56,7 +56,7 @@ class Distillation(nn.Layer):
         """([input_ids, attention_mask, the mask of the whole relation group], 1), the last one only
         where several ranks share a group; `random` is unused."""
         arrays = [batch.input_ids, batch.attention_mask]
-        return arrays if self.ranks is None else [*arrays, batch.group_mask], 1
+        return arrays if batch.group_mask is None else [*arrays, batch.group_mask], 1
 
     def targets(self, input_ids: Tensor, mask: Tensor, *_: Tensor) -> list[Tensor]:
         """The teacher's Q, K, V (and H)."""
@@ -67,18 +67,19 @@ class Distillation(nn.Layer):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(the loss of a micro-batch, its parts by name, detached); arguments are those of `sample`
         and then those of `targets`."""
-        span, teacher_states = (), others
-        size = self.group_size
+        whole_mask, size = None, self.group_size
         if self.ranks is not None:
-            whole_mask, *teacher_states = others
-            span, size = (self.ranks, whole_mask), size // self.ranks.parts
+            whole_mask, others = others[0], others[1:]
+            size //= self.ranks.parts
         settings = self.relations
         with_hidden = settings.hidden > 0
         states = states_at(self.encoder, input_ids, mask, self.layer, with_hidden, self.compute)
         weights = settings.weights()
         losses = {
-            name: relation_loss(*pair, mask, settings.heads, size, weights, *span)
-            for name, *pair in zip("qkvh", states, teacher_states, strict=False)
+            name: relation_loss(
+                own, target, mask, settings.heads, size, weights, self.ranks, whole_mask
+            )
+            for name, own, target in zip("qkvh", states, others, strict=False)
         }
         total = losses["q"] + losses["k"] + losses["v"]
         if with_hidden:

@@ -47,6 +47,7 @@ class Groups:
         """Weight of each row [B, L], such that a weighted sum over rows and heads, averaged over
         ranks, is the mean over groups of the mean over a group's real tokens and heads."""
         if self.ranks is not None:
+            assert self.whole_mask is not None
             return self.mask * (self.ranks.parts / (self.whole_mask.sum().clip(min=1.0) * heads))
         grouped = self.mask.reshape([-1, self.size, self.mask.shape[1]])  # [groups, G, L]
         counted = grouped.sum(axis=[1, 2], keepdim=True).clip(min=1.0)
@@ -138,6 +139,7 @@ def sample_loss(student: "Tensor", teacher: "Tensor", groups: Groups) -> "Tensor
     heads, mask, size = student.shape[2], groups.mask, groups.size
     if groups.ranks is not None:  # now all samples of the group, and R / parts heads
         student, teacher = groups.ranks.exchange(student), groups.ranks.exchange(teacher)
+        assert groups.whole_mask is not None
         mask, size = groups.whole_mask, groups.whole_mask.shape[0]
         groups = Groups(mask, size, groups.ranks, mask)
     rows = groups.row_weights(heads)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from data_pipeline.base.functions import FUNCTION_NAME
 from data_pipeline.base.recipes import Recipe, wrong_together
+from pretrain.encoders.settings import InitialWeights
 from pretrain.objectives.relations import RELATIONS, relation_weights
 
 
@@ -82,32 +83,8 @@ class Masking(Recipe):
         return self
 
 
-class InitialWeights(Recipe):
-    """What the weights are before the first step. The defaults are BERT's; the others start close
-    to a model of neighbouring tokens, which saves a small encoder its first millions of tokens."""
+class MaskedLMInitialWeights(InitialWeights):
+    """Those of the encoder, and of the head."""
 
-    words: Literal["normal", "cooccurrence"] = "normal"
-    """Word embeddings: drawn, or a singular value decomposition of the shards' co-occurrences."""
-    local_attention: bool = False
-    """Positions as sines and cosines, and heads that look at one neighbour each at first."""
-    neighbours: bool = False
-    """The first layer adds what each neighbour makes likely, by the shards' co-occurrences. Needs
-    `local_attention` and `words: cooccurrence`."""
     head: Literal["normal", "unigram"] = "normal"
     """Head: drawn, or almost the identity with the logarithm of token frequencies as bias."""
-
-    @model_validator(mode="after")
-    def _neighbours_have_what_they_need(self):
-        if self.neighbours and not (self.local_attention and self.words == "cooccurrence"):
-            raise wrong_together(
-                "neighbours needs local_attention: true and words: cooccurrence",
-                "neighbours",
-                "local_attention",
-                "words",
-            )
-        return self
-
-    @property
-    def from_corpus(self) -> bool:
-        """Whether anything but fresh weights is asked for."""
-        return self != InitialWeights()

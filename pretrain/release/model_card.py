@@ -93,7 +93,7 @@ def model_card(facts: dict) -> str:
         case="lower-cased, accents removed" if data["lower_case"] else "case kept",
         positions=positions_of(student["max_position_embeddings"], data["max_length"]),
         reach=reach.format(layer=student["layer"]) if facts["steps"] else UNTRAINED,
-        initialisation=initialisation_of(student),
+        initialisation=initialisation_of(facts["recipe"]),
         millions=facts["parameters"] / 1e6,
         total_steps=recipe["optimizer"]["total_steps"],
         samples_seen=facts["steps"] * recipe["batch"]["global_batch_size"],
@@ -143,11 +143,21 @@ def positions_of(positions: int, max_length: int) -> str:
     )
 
 
-def initialisation_of(student: dict) -> str:
+def initialisation_of(recipe: dict) -> str:
     """What weights are before the first step."""
+    student, initial = recipe["student"], recipe["initial_weights"]
     fresh = f"normal, standard deviation {student['initializer_range']:g}; biases 0, norms 1"
     layers = student["from_teacher_layers"]
-    if not layers:
-        return fresh
-    numbers = ", ".join(map(str, layers))
-    return f"embeddings and layers: copied from layers {numbers} of the teacher; pooler: {fresh}"
+    if layers:
+        numbers = ", ".join(map(str, layers))
+        return (
+            f"embeddings and layers: copied from layers {numbers} of the teacher; pooler: {fresh}"
+        )
+    parts = [fresh]
+    if initial["words"] == "cooccurrence":
+        parts.append("words from the co-occurrences of the training text")
+    if initial["local_attention"]:
+        parts.append("heads that each look at one neighbour")
+    if initial["neighbours"]:
+        parts.append("a first layer that adds what each neighbour makes likely")
+    return "; then ".join(parts)

@@ -14,8 +14,9 @@ from data_pipeline.base.files import sha256, write_atomically, write_json
 from data_pipeline.shards.format import Manifest
 from data_pipeline.text import tokenizer, vocab
 from pretrain.encoders import weights
+from pretrain.encoders.initial_weights import initialise
 from pretrain.encoders.load import load_encoder
-from pretrain.encoders.settings import Student
+from pretrain.encoders.settings import InitialWeights
 from pretrain.encoders.student import (
     Vocabulary,
     build_student,
@@ -59,21 +60,20 @@ def release(
     """Write the student of a run's newest checkpoint to `output`; return what release.json holds.
 
     untrained: write the student as it was before the first step, for comparison.
-    fresh: write it with random weights, also where the recipe copies layers of the teacher.
+    fresh: write it with drawn weights, whatever `initial_weights` and `from_teacher_layers` say.
     form: an entry of FORMATS. Stock PaddleNLP reads `paddlenlp` by
         `PPMiniLMModel.from_pretrained(output)`, transformers reads `hf` by
         `AutoModel.from_pretrained(output)`; this project reads both.
     """
     recipe = recipes.load(DistillRecipe, run / "recipe.resolved.yaml")
     if fresh:
-        untrained = True
-        recipe = recipe.model_copy(update={"student": without_copies(recipe.student)})
+        untrained, recipe = True, with_drawn_weights(recipe)
     saved = checkpoint.newest(run / "checkpoints")
     if saved is None:
         raise UserError(f"{run}: no complete checkpoint; train it first with pretrain/run.py")
     state, data = saved.state(), data_summary(run, recipe, saved.state()["data_fingerprint"])
     tokens = vocab.read(run / "vocab.txt")
-    student = initial_student(recipe, tokens, with_teacher=untrained)
+    student = initial_student(recipe, tokens, before_training=untrained)
     frozen = freeze_unreached(student, recipe.student.layer, recipe.relations.hidden > 0)
     if not untrained:
         tensors = weights.read(saved.path / "model.safetensors")
@@ -150,28 +150,30 @@ def data_summary(run: Path, recipe: DistillRecipe, fingerprint: str) -> dict:
     return manifest.summary()
 
 
-def initial_student(recipe: DistillRecipe, tokens: list[str], with_teacher: bool) -> nn.Layer:
+def initial_student(recipe: DistillRecipe, tokens: list[str], before_training: bool) -> nn.Layer:
     """The student of a recipe as it is before the first step.
 
-    The teacher is loaded only if the student starts from it and `with_teacher` asks for that.
+    Weights that come from the teacher or the shards are read only if `before_training` asks for
+    that; otherwise all are drawn.
     """
-    sizes, teacher = recipe.student, None
-    if sizes.from_teacher_layers and with_teacher:
+    if not before_training:
+        recipe = with_drawn_weights(recipe)
+    teacher = None
+    if recipe.student.from_teacher_layers:
         teacher = load_encoder(recipe.teacher.path, recipe.teacher.weights)
-    elif sizes.from_teacher_layers:
-        sizes = without_copies(sizes)
     seed_everything(recipe.seed)
-    return build_student(
-        sizes,
-        Vocabulary(len(tokens), vocab.special_ids(tokens)),
-        teacher,
-        recipe.relations.hidden > 0,
-    )
+    special_ids = vocab.special_ids(tokens)
+    vocabulary = Vocabulary(len(tokens), special_ids)
+    student = build_student(recipe.student, vocabulary, teacher, recipe.relations.hidden > 0)
+    shards = recipe.data.shards
+    initialise(student, recipe.initial_weights, shards, special_ids.values(), recipe.seed)
+    return student
 
 
-def without_copies(sizes: Student) -> Student:
-    """The same student with fresh weights in all layers."""
-    return sizes.model_copy(update={"from_teacher_layers": ()})
+def with_drawn_weights(recipe: DistillRecipe) -> DistillRecipe:
+    """The same recipe with a student that starts from drawn weights."""
+    student = recipe.student.model_copy(update={"from_teacher_layers": ()})
+    return recipe.model_copy(update={"student": student, "initial_weights": InitialWeights()})
 
 
 def last_metrics(run: Path, step: int) -> dict:

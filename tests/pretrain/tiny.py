@@ -159,3 +159,20 @@ def finish(process: subprocess.Popen, seconds: float = 300) -> int:
         return process.wait(seconds)
     finally:
         process.kill()
+
+
+def attention_weights(encoder, number):
+    """[heads, length, length] of layer `number` for a sentence of one token, by the formula."""
+    import paddle
+
+    length = 24
+    states = encoder.embeddings(paddle.full([1, length], 9, "int64"))
+    for layer in list(encoder.encoder.layers)[:number]:
+        states = layer(states)
+    attention, heads = encoder.encoder.layers[number].self_attn, encoder.config.num_attention_heads
+    query, key = (
+        projection(states)[0].reshape([length, heads, -1]).transpose([1, 0, 2])
+        for projection in (attention.q_proj, attention.k_proj)
+    )
+    scale = query.shape[-1] ** -0.5
+    return paddle.nn.functional.softmax(query @ key.transpose([0, 2, 1]) * scale, -1).numpy()

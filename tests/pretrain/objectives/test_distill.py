@@ -15,6 +15,7 @@ from data_pipeline.loading.order import OrderSettings, World
 from data_pipeline.shards.format import Manifest
 from pretrain import run
 from pretrain.encoders import student
+from pretrain.encoders.initial_weights import initialise
 from pretrain.encoders.states import qkv_at
 from pretrain.recipe import DistillRecipe
 from tests.pretrain import tiny
@@ -209,3 +210,21 @@ def test_a_student_may_start_from_teacher_layers(build):
         copied = objective.encoder.encoder.layers[own].state_dict()
         for name, value in teacher.encoder.layers[number - 1].state_dict().items():
             assert (copied[name].numpy() == value.numpy()).all()
+
+
+def test_a_student_may_start_from_what_the_corpus_tells(build):
+    """As a teacher does: the same weights, by the same rule."""
+    start = {"words": "cooccurrence", "local_attention": True, "neighbours": True}
+    recipe, objective, _ = build(
+        **{f"initial_weights.{name}": value for name, value in start.items()}
+    )
+    _, drawn, _ = build()
+    expected, manifest = drawn.encoder, Manifest.read(recipe.data.shards)
+    special_ids = manifest.special_ids.values()
+    initialise(expected, recipe.initial_weights, recipe.data.shards, special_ids, recipe.seed)
+    values = objective.encoder.state_dict()
+    for name, value in expected.state_dict().items():
+        assert (values[name] == value).all(), name
+    words = "embeddings.word_embeddings.weight"
+    _, again, _ = build()
+    assert (again.encoder.state_dict()[words] != values[words]).any()

@@ -89,6 +89,21 @@ def test_release_json_and_the_card_say_what_it_is(trained, tmp_path):
     assert "encoder.layers.0.linear1.weight" not in card
 
 
+def test_fresh_leaves_local_attention_out(tiny_root, tmp_path):
+    """`untrained` is the student before its first step, `fresh` one of drawn weights alone."""
+    changes = {"optimizer.total_steps": 3, "initial_weights.local_attention": True}
+    recipe = check(DistillRecipe, tiny.distill_values(tiny_root, tmp_path / "run", **changes), "x")
+    manifest = Manifest.read(recipe.data.shards)
+    assert train.fit(run.build(recipe, manifest), recipe, manifest, World()) == 0
+    release(recipe.output_dir, tmp_path / "untrained", untrained=True)
+    release(recipe.output_dir, tmp_path / "fresh", fresh=True)
+    started, random = (weights.read(tmp_path / name) for name in ("untrained", "fresh"))
+    types = "embeddings.token_type_embeddings.weight"  # local attention leaves them at 0
+    assert not started[types].any() and random[types].any()
+    card = (tmp_path / "untrained" / "README.md").read_text(encoding="utf-8")
+    assert "heads that each look at one neighbour" in card
+
+
 def test_the_card_derives_from_recipe_and_data(tiny_root, tmp_path):
     """Nothing in it may be said of every run: relations, script, tokenizer, initialisation."""
     clean = {"min_chinese_share": 0.0, "html": True, "simplify": False, "rules": ["mine:rule"]}

@@ -1,72 +1,70 @@
-"""Initial weights of masked-language-model pre-training that the corpus decides.
+"""Initial weights of an encoder that are better than drawn ones: local attention, and what the
+corpus's own co-occurrences tell.
 
 The first coordinates of the embeddings hold positions, the rest words; layer norms keep both. Each
-part is an option of `InitialWeights`, and what no option reaches keeps its fresh value.
+part is an option of `InitialWeights`, and what no option reaches keeps its fresh value. Formulas:
+see `pretrain.encoders.local_attention` and `pretrain.encoders.cooccurrence`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import paddle
-from paddle import Tensor
+from paddle import Tensor, nn
 
 from data_pipeline.shards.format import ShardReader
 from data_pipeline.text.samples import Ragged
 from pretrain.encoders import cooccurrence, local_attention
-from pretrain.objectives.masked_lm import MaskedLM
-from pretrain.objectives.settings import InitialWeights
+from pretrain.encoders.settings import InitialWeights
 
-WORD_STD = 0.05  # the decoder is tied: at BERT's 0.02 its logits are too close to each other
 POSITION_SHARE = 0.25  # of an embedding's squared length, the rest is the word's
 PEAK = 12.0  # logit at a head's offset; the others are near 0, so it gets 0.99 of the weight
+WORD_STD = 0.05  # the decoder is tied: at BERT's 0.02 its logits are too close to each other
 NEIGHBOUR_RMS = 1.5  # of the first layer's attention output, relative to 1 of what it is added to
-HEAD_BIAS = 2.5  # where GELU is close to linear; the layer norm behind it takes the mean away
 DISTANCES = (1, 2, 3, 4)
 BLOCK = 16384  # samples read at a time
 
 
-def initialise(objective: MaskedLM, settings: InitialWeights, shards: Path, seed: int) -> None:
-    """Set the initial weights that `settings` asks for; the same on every rank."""
+def initialise(
+    encoder: nn.Layer, settings: InitialWeights, shards: Path, special: Iterable[int], seed: int
+) -> None:
+    """Set the initial weights that `settings` asks for; the same on every rank.
+
+    shards: read only where the corpus decides; special: ids of special tokens, not counted.
+    """
     random = np.random.default_rng(seed)
-    config = objective.encoder.config
+    config = encoder.config
     pairs = position_pairs(config) if settings.local_attention else 0
-    samples = Samples(shards)
     counts = {}
-    if settings.words == "cooccurrence" or settings.neighbours:
+    if settings.from_corpus:
+        samples, special = Samples(shards), list(special)
         counts = {
-            d: cooccurrence.neighbour_counts(
-                samples, d, config.vocab_size, objective.manifest.special_ids.values()
-            )
+            d: cooccurrence.neighbour_counts(samples, d, config.vocab_size, special)
             for d in DISTANCES
         }
-    table = objective.encoder.embeddings.word_embeddings.weight
     if settings.words == "cooccurrence":
         size = config.hidden_size - 2 * pairs
         vectors = cooccurrence.word_vectors(counts.values(), size, WORD_STD, random)
-        put(table, np.pad(vectors, [(0, 0), (2 * pairs, 0)]))
+        put(encoder.embeddings.word_embeddings.weight, np.pad(vectors, [(0, 0), (2 * pairs, 0)]))
     if settings.local_attention:
-        set_local_attention(objective.encoder, pairs, random)
+        set_local_attention(encoder, random)
     if settings.neighbours:
-        set_neighbour_maps(objective.encoder, pairs, counts, random)
-    if settings.head == "unigram":
-        size = config.hidden_size
-        put(objective.transform.weight, np.eye(size))
-        put(objective.transform.bias, np.full(size, HEAD_BIAS))
-        put(objective.bias, log_frequencies(objective.manifest, samples))
+        set_neighbour_maps(encoder, pairs, counts, random)
 
 
 class Samples:
     """All samples of a directory of shards, read block by block, as often as they are iterated."""
 
     def __init__(self, shards: Path):
-        self.reader = ShardReader(shards)
+        self.shards = shards
 
     def __iter__(self) -> Iterator[Ragged]:
-        total = self.reader.manifest.samples
+        reader = ShardReader(self.shards)
+        total = reader.manifest.samples
         for start in range(0, total, BLOCK):
-            yield self.reader.range(start, min(start + BLOCK, total))
+            yield reader.range(start, min(start + BLOCK, total))
 
 
 def position_pairs(config) -> int:
@@ -75,9 +73,11 @@ def position_pairs(config) -> int:
     return max(1, min(16, head_size // 2, config.hidden_size // 8))
 
 
-def set_local_attention(encoder, pairs: int, random: np.random.Generator) -> None:
-    """Positions in the first 2 * pairs coordinates, and heads that look at their offset."""
+def set_local_attention(encoder: nn.Layer, random: np.random.Generator) -> None:
+    """Positions in the first coordinates, two for each of `position_pairs`, and heads that look at
+    their offset (see `local_attention.offsets`). Words keep their values elsewhere."""
     config, embeddings = encoder.config, encoder.embeddings
+    pairs = position_pairs(config)
     width, heads = config.hidden_size, config.num_attention_heads
     place, size = 2 * pairs, width // heads
     words = embeddings.word_embeddings.weight.numpy()
@@ -136,15 +136,6 @@ def set_neighbour_maps(encoder, pairs: int, counts: dict, random: np.random.Gene
     attention = encoder.encoder.layers[0].self_attn
     put(attention.v_proj.weight, value * scale)
     put(attention.out_proj.weight, output * scale)
-
-
-def log_frequencies(manifest, samples: Samples) -> np.ndarray:
-    """Logarithm of each token's share, one added to every count and special tokens left out."""
-    counts = np.ones(manifest.vocab_size)
-    for part in samples:
-        counts += np.bincount(part.ids, minlength=manifest.vocab_size)
-    counts[list(manifest.special_ids.values())] = 0.5
-    return np.log(counts / counts.sum())
 
 
 @paddle.no_grad()

@@ -1,4 +1,4 @@
-"""Initial weights from the corpus, in an encoder as PaddleNLP computes it."""
+"""Initial weights of encoders as PaddleNLP computes them; those of the masked-LM head too."""
 
 import numpy as np
 import paddle
@@ -9,8 +9,8 @@ from data_pipeline.base.recipes import check
 from data_pipeline.shards.format import Manifest, ShardReader
 from pretrain import mlm
 from pretrain.encoders import cooccurrence, local_attention
-from pretrain.objectives.initial_weights import position_pairs
-from pretrain.objectives.settings import InitialWeights
+from pretrain.encoders.initial_weights import position_pairs
+from pretrain.encoders.settings import InitialWeights
 from pretrain.recipe import MaskedLMRecipe
 from tests.pretrain import tiny
 
@@ -44,31 +44,16 @@ def initialised(tiny_root):
     return build(tiny_root, ALL)
 
 
-def attention_weights(objective, number):
-    """[heads, length, length] of layer `number` for a sentence of one token, by the formula."""
-    encoder, length = objective.encoder, 24
-    states = encoder.embeddings(paddle.full([1, length], 9, "int64"))
-    for layer in list(encoder.encoder.layers)[:number]:
-        states = layer(states)
-    attention, heads = encoder.encoder.layers[number].self_attn, encoder.config.num_attention_heads
-    query, key = (
-        projection(states)[0].reshape([length, heads, -1]).transpose([1, 0, 2])
-        for projection in (attention.q_proj, attention.k_proj)
-    )
-    scale = query.shape[-1] ** -0.5
-    return paddle.nn.functional.softmax(query @ key.transpose([0, 2, 1]) * scale, -1).numpy()
-
-
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_heads_look_at_their_offsets(initialised, number):
-    weights = attention_weights(initialised, number)
+    weights = tiny.attention_weights(initialised.encoder, number)
     for head, offset in enumerate(local_attention.offsets(number, 4)):
         inside = [i for i in range(24) if 0 <= i + offset < 24]
         assert (weights[head][inside].argmax(1) == np.array(inside) + offset).all()
 
 
 def test_the_first_layer_sees_little_else_in_any_sentence(initialised):
-    weights = attention_weights(initialised, 0)
+    weights = tiny.attention_weights(initialised.encoder, 0)
     for head, offset in enumerate(local_attention.offsets(0, 4)):
         assert np.diagonal(weights[head], offset).mean() > 0.7
 
@@ -136,7 +121,7 @@ def test_the_defaults_leave_everything_as_it_was_drawn(tiny_root):
     )
     changed = {name for name in plain if not np.array_equal(plain[name], other[name])}
     assert changed == {"transform.weight", "transform.bias", "bias"}
-    assert not InitialWeights().from_corpus
+    assert InitialWeights().drawn
 
 
 def test_the_same_recipe_makes_the_same_weights(initialised, tiny_root):
@@ -154,4 +139,5 @@ def test_any_width(tiny_root, hidden):
 @pytest.mark.parametrize("missing", ["words", "local_attention"])
 def test_neighbour_maps_need_word_vectors_and_local_attention(missing):
     with pytest.raises(UserError, match="neighbours needs local_attention: true and words"):
-        check(InitialWeights, {k: v for k, v in ALL.items() if k != missing}, "test")
+        settings = {k: v for k, v in ALL.items() if k not in (missing, "head")}
+        check(InitialWeights, settings, "test")
