@@ -4,8 +4,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_pipeline.base.errors import UserError, command
+
+if TYPE_CHECKING:
+    from pretrain.training.settings import TrainingRecipe
 
 
 @command
@@ -75,15 +79,17 @@ def run_check(options: argparse.Namespace, overrides: list[str]) -> int:
     from pretrain import check
     from pretrain.cost import cost_of
 
-    recipe, wrong = None, {}
+    recipe: TrainingRecipe | None = None
+    wrong: dict[str, str] = {}
     try:
         recipe, wrong = check.read(check.kind_of(options.config), options.config, overrides)
         problems = check.problems(recipe, options.world_size, wrong)
     except UserError as error:
         problems = [str(error)]
     if options.json:
-        is_typed = recipe is not None and not wrong
-        cost = cost_of(recipe, options.world_size).as_values() if is_typed else None
+        cost = None
+        if recipe is not None and not wrong:
+            cost = cost_of(recipe, options.world_size).as_values()
         print(json.dumps({"problems": problems, "cost": cost}, ensure_ascii=False))
     elif problems:
         lines = "\n".join(f"  {problem}" for problem in problems)

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from paddle import nn
 
 Build = Callable[..., "nn.Layer"]  # (recipe, manifest, world, ranks) -> the objective
-Finish = Callable[["nn.Layer", TrainingRecipe], None]
+R = TypeVar("R", bound=TrainingRecipe)
 
 
 @without_startup_talk()
 def main(
-    recipe_type: type[TrainingRecipe],
-    description: str,
+    recipe_type: type[R],
+    description: str | None,
     build: Build,
     argv: list[str] | None = None,
-    finish: Finish | None = None,
+    finish: "Callable[[nn.Layer, R], None] | None" = None,
 ) -> int:
     """Read the recipe, report all its problems or train; a finished run is not trained again.
 
@@ -45,7 +45,7 @@ def main(
     )
     options, overrides = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     recipe, wrong = check.read(recipe_type, options.config, overrides)
-    if not wrong and is_finished(recipe):
+    if recipe is not None and not wrong and is_finished(recipe):
         if current().rank == 0:
             print(f"{recipe.output_dir}: this run is finished; nothing to do")
         return print_result(recipe, 0, options.json)
@@ -60,13 +60,14 @@ def main(
         )
         if current().size == 1 or recipe is None:
             raise error
+    assert recipe is not None  # one that cannot be read is a problem
     return print_result(recipe, train(recipe, build, finish, error), options.json)
 
 
 def train(
-    recipe: TrainingRecipe,
+    recipe: R,
     build: Build,
-    finish: Finish | None = None,
+    finish: "Callable[[nn.Layer, R], None] | None" = None,
     error: UserError | None = None,
 ) -> int:
     """Join the other ranks, build the objective and train it; the exit code.

@@ -48,9 +48,9 @@ def flushed_denormals() -> Iterator[None]:
         yield
         return
     library = ctypes.CDLL(ctypes.util.find_library("m"))
-    before, inside = ((ctypes.c_uint32 * 8)() for _ in range(2))  # fenv_t: the x87 unit, MXCSR
+    before = (ctypes.c_uint32 * 8)()  # fenv_t: the x87 unit, MXCSR
     library.fegetenv(before)
-    inside[:] = before[:]
+    inside = (ctypes.c_uint32 * 8)(*before)
     inside[MXCSR] |= FLUSH_TO_ZERO | DENORMALS_ARE_ZERO
     library.fesetenv(inside)
     try:

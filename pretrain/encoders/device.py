@@ -1,6 +1,7 @@
 """Questions about the device in use. They are asked of the place where tensors are made, not of how
 Paddle was built: a GPU build may well run on a CPU."""
 
+import numpy as np
 import paddle
 
 
@@ -33,6 +34,14 @@ def allow_tf32(allowed: bool) -> None:
     """
     if on_gpu():
         paddle.base.core.set_cublas_switch(allowed)
+
+
+def to_device(array: np.ndarray) -> paddle.Tensor:
+    """The array as a tensor on the device in use. On a GPU, through pinned memory, so that the host
+    does not wait for the copy: it prepares the next inputs while the GPU computes."""
+    if not on_gpu():
+        return paddle.to_tensor(array)
+    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda(blocking=False)
 
 
 class HostCopy:

@@ -5,11 +5,16 @@ operators (com.microsoft): attention with a padding mask, residual plus layer no
 products whose activations are quantised as they come.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from paddle import nn
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.machine import int8_weight_peak
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 MICROSOFT = "com.microsoft"
 OPSET, MICROSOFT_OPSET, IR_VERSION = 17, 1, 8
@@ -20,7 +25,7 @@ class GraphWriter:
 
     def __init__(self, int8: bool, hidden_act: str):
         self.int8, self.hidden_act = int8, hidden_act
-        self.nodes = []
+        self.nodes: list[NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
 
     def constant(self, value: np.ndarray) -> str:

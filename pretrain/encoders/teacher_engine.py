@@ -123,7 +123,7 @@ def _onnx_session(teacher: "nn.Layer", layer: int, with_hidden: bool, int8: bool
             "down; use dynamic or static"
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count())
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     # Its threads would spin while Paddle's compute, on the same cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     model, constants = build(teacher, layer, with_hidden, int8)

@@ -120,7 +120,7 @@ def shapes(directory: Path, file: str = WEIGHTS) -> dict[str, list[int]]:
 
     UserError as from `read`.
     """
-    shapes_by_name = {}
+    shapes_by_name: dict[str, list[int]] = {}
     for path in files_of(directory, file):
         if path.suffix == ".pdparams":
             continue

@@ -159,9 +159,9 @@ def _reported(folder: Path, step: int, remove: bool = True) -> Iterator[None]:
 def complete(folder: Path) -> list[SavedCheckpoint]:
     """Complete checkpoints, oldest first."""
     checkpoints = [
-        SavedCheckpoint(int(STEP.search(marker.parent.name).group(1)), marker.parent)
+        SavedCheckpoint(int(match.group(1)), marker.parent)
         for marker in folder.glob(f"step-*/{MARKER}")
-        if STEP.search(marker.parent.name)
+        if (match := STEP.search(marker.parent.name))
     ]
     return sorted(checkpoints, key=lambda item: item.step)
 

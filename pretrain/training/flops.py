@@ -52,11 +52,12 @@ def masked_lm(
     return round(3 * (layers * block(shape, tokens, length) + head))
 
 
-def matmul_ceiling(width: int) -> float:
-    """FLOP/s of a matrix product, the best of some, in the precision of the surrounding autocast.
+def matmul_ceiling(width: int, dtype: str = "float32") -> float:
+    """FLOP/s of a matrix product, the best of some, of operands in the format `dtype`.
 
-    On a CPU, that of a feed-forward, [2048, width] x [width, 4 width]. On a GPU, a product large
-    enough to fill it, [8192, 8192] x [8192, 8192].
+    To be called outside autocast, which would convert float32 operands for each product. On a CPU,
+    the product of a feed-forward, [2048, width] x [width, 4 width]. On a GPU, one large enough to
+    fill it, [8192, 8192] x [8192, 8192].
     """
     import paddle
 
@@ -65,7 +66,7 @@ def matmul_ceiling(width: int) -> float:
     rows, inner, columns = CEILING_ROWS, width, 4 * width
     if device.on_gpu():
         rows = inner = columns = CEILING_GPU
-    x, w = paddle.randn([rows, inner]), paddle.randn([inner, columns])
+    x, w = (paddle.randn(shape).astype(dtype) for shape in ([rows, inner], [inner, columns]))
     paddle.matmul(x, w)
     seconds = []
     for _ in range(CEILING_REPEATS):

@@ -4,7 +4,6 @@ import contextlib
 import faulthandler
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -12,6 +11,7 @@ from data_pipeline.base.exits import HUNG
 
 ASK_FOR_STACKS = signal.SIGUSR1
 NEIGHBOURS_WRITE = 2.0  # seconds
+STDERR = 2  # the process's own, whatever sys.stderr is now
 LAST_RESORT = 30.0  # seconds after which a thread that needs no interpreter lock ends the process
 
 
@@ -60,7 +60,7 @@ class HangWatch:
         self._thread = threading.Thread(target=self._watch, name="hang-watch", daemon=True)
 
     def __enter__(self) -> "HangWatch":
-        faulthandler.register(ASK_FOR_STACKS, file=sys.__stderr__, all_threads=True)
+        faulthandler.register(ASK_FOR_STACKS, file=STDERR, all_threads=True)
         self.touch()
         self._thread.start()
         return self
@@ -77,7 +77,7 @@ class HangWatch:
         self._touched = now
         allowed = self.limit.current
         self._deadline = now + allowed
-        faulthandler.dump_traceback_later(allowed + LAST_RESORT, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(allowed + LAST_RESORT, exit=True, file=STDERR)
 
     def _watch(self) -> None:
         while (left := self._deadline - time.monotonic()) > 0:
@@ -87,15 +87,14 @@ class HangWatch:
         os._exit(HUNG)
 
     def _report(self) -> None:
-        print(
+        message = (
             f"rank {self.rank}: a step has taken longer than {self.limit.current:.3g} s "
-            "(safety.hang_seconds); the stacks of all ranks of this node are in their logs",
-            file=sys.__stderr__,
-            flush=True,
+            "(safety.hang_seconds); the stacks of all ranks of this node are in their logs\n"
         )
+        os.write(STDERR, message.encode())
         for process in self.neighbours:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGCONT)
                 os.kill(process, ASK_FOR_STACKS)
-        faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+        faulthandler.dump_traceback(file=STDERR, all_threads=True)
         time.sleep(NEIGHBOURS_WRITE)  # the launcher kills them as soon as this one has ended

@@ -6,9 +6,10 @@ from paddle import nn
 
 from data_pipeline.loading.loader import Batch
 from data_pipeline.loading.order import World
+from pretrain.encoders import device
 from pretrain.training import parallel, precision
 from pretrain.training.settings import TrainingRecipe
-from pretrain.training.step import micro_batch_seed, to_device
+from pretrain.training.step import micro_batch_seed
 
 
 @paddle.no_grad()
@@ -26,7 +27,7 @@ def holdout_loss(
     for number, batch in list(enumerate(batches))[world.rank // ranks :: world.size // ranks]:
         random = np.random.default_rng(micro_batch_seed(recipe.seed, 0, number))
         arrays, weight = objective.sample(batch, random)
-        inputs = [to_device(array) for array in arrays]
+        inputs = [device.to_device(array) for array in arrays]
         targets = objective.targets(*inputs)
         with precision.autocast(recipe.precision):
             _, parts = objective(*inputs, *targets)

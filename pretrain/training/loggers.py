@@ -80,11 +80,14 @@ LOGGERS: dict[str, OpenLogger] = {
 
 
 def hyper_parameters(recipe: dict, prefix: str = "") -> dict[str, int | float | str]:
-    """The values of a recipe by dotted name; what is neither number nor text is written as text."""
+    """The values of a recipe by `section/field`; what is no number is written as text.
+
+    VisualDL's table shows nothing under a name with a dot.
+    """
     values: dict[str, int | float | str] = {}
     for name, value in recipe.items():
         if isinstance(value, dict):
-            values |= hyper_parameters(value, f"{prefix}{name}.")
+            values |= hyper_parameters(value, f"{prefix}{name}/")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             values[f"{prefix}{name}"] = value
         else:

@@ -4,6 +4,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from paddle import nn
 
@@ -37,13 +38,15 @@ from pretrain.training.step import (
     update,
 )
 
+R = TypeVar("R", bound=TrainingRecipe)
+
 
 def fit(
     objective: nn.Layer,
-    recipe: TrainingRecipe,
+    recipe: R,
     manifest: Manifest,
     world: order.World,
-    finish: Callable[[nn.Layer, TrainingRecipe], None] | None = None,
+    finish: Callable[[nn.Layer, R], None] | None = None,
 ) -> int:
     """Train from the newest checkpoint, or from the start, to the last step; the exit code.
 
@@ -68,6 +71,7 @@ def fit(
             following = fetch(session, steps, state.step, log) if code is None else None
             while code is None:
                 watch.touch()
+                assert following is not None  # no step is due after the last
                 ready, position = following
                 rate, scale = optimize.learning_rate(recipe.optimizer, state.updates), state.scale
                 terms = forward_backward(session.trainer, ready, scale.value, log.timer)
@@ -138,8 +142,8 @@ def open_session(
         recipe.safety.hang_factor,
     )
     parallel.barrier(world)  # all ranks measure at once, as they will compute
-    with precision.autocast(recipe.precision):
-        ceiling = flops.matmul_ceiling(objective.encoder.config.hidden_size)
+    dtype = precision.effective_dtype(recipe.precision)
+    ceiling = flops.matmul_ceiling(objective.encoder.config.hidden_size, dtype)
     reduce_seconds = parallel.all_reduce_seconds(trained, world)
     context = LogContext(objective.cost, ceiling, reduce_seconds, objective.constants)
     log = MetricsLog(recipe, world, state.step, context)

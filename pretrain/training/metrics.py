@@ -59,7 +59,7 @@ class RecordWriter:
             ) from None
         numbers = {name: value for name, value in record.items() if name != "step"}
         for logger in self._loggers:
-            logger.write(record["step"], numbers)
+            logger.write(int(record["step"]), numbers)
 
     def close(self) -> None:
         """Flush everything."""
@@ -96,7 +96,7 @@ class MetricsLog:
         self.world, self.every = world, recipe.monitor.log_every_steps
         self.samples_per_step = recipe.batch.global_batch_size
         self.context = context or LogContext()
-        self.writer = None
+        self.writer: RecordWriter | None = None
         if world.rank == 0:
             recipe.output_dir.mkdir(parents=True, exist_ok=True)
             self.writer = RecordWriter(
@@ -118,7 +118,8 @@ class MetricsLog:
     def _reset(self) -> None:
         self.timer, self.began = StepTimer(), time.perf_counter()
         self.steps = self.finite_steps = self.tokens = self.cells = self.flops = 0
-        self.terms, self.latest = {}, {}
+        self.terms: dict[str, float] = {}
+        self.latest: dict[str, float] = {}
 
     def add(
         self,
@@ -165,11 +166,17 @@ class MetricsLog:
         mean = {name: sum(of[name] for of in ranks) / len(ranks) for name in sums}
         with parallel.fail_together(self.world):  # the disk of rank 0 may be full
             if self.writer:
-                self._write(state.step, mean, ranks, time.perf_counter() - self.began)
+                elapsed = time.perf_counter() - self.began
+                self._write(self.writer, state.step, mean, ranks, elapsed)
         self._reset()
 
     def _write(
-        self, step: int, mean: dict[str, float], ranks: list[dict[str, float]], seconds: float
+        self,
+        writer: RecordWriter,
+        step: int,
+        mean: dict[str, float],
+        ranks: list[dict[str, float]],
+        seconds: float,
     ) -> None:
         tokens, cells = mean.pop("tokens"), mean.pop("cells")
         flops, ceiling = mean.pop("flops"), mean.pop("ceiling")
@@ -193,8 +200,8 @@ class MetricsLog:
         }
         # A number that is not finite has no place in JSON; optim/skipped counts such steps.
         finite = {name: value for name, value in record.items() if math.isfinite(value)}
-        self.writer.write({"step": step, **finite})
-        self.writer.progress.add(
+        writer.write({"step": step, **finite})
+        writer.progress.add(
             0, loss=mean.get("loss/total", math.nan), seq_s=record["speed/sequences_per_s"]
         )
 

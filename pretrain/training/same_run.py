@@ -8,7 +8,7 @@ from data_pipeline.base import recipes
 from pretrain.training.settings import TrainingRecipe
 
 # A resumed run may differ in these and still be the same run. A teacher is compared by its weights.
-FREE_TO_CHANGE = (
+FREE_TO_CHANGE: tuple[str, ...] = (
     *("output_dir", "data.shards", "data.workers", "data.one_reader_per_node"),
     *("teacher.path", "teacher.weights", "optimizer.sharded", "checkpoint", "monitor", "safety"),
 )

@@ -104,7 +104,7 @@ def prepare_step(
     ]
     shares = shares_of([weight for _, weight in samples], objective.weighted, world)
     micro_batches = [
-        MicroBatch([to_device(array) for array in arrays], share, seed)
+        MicroBatch([device.to_device(array) for array in arrays], share, seed)
         for (arrays, _), share, seed in zip(samples, shares, seeds, strict=True)
     ]
     with timer.part("teacher"):
@@ -211,14 +211,6 @@ def micro_batch_seed(seed: int, step: int, place: int) -> int:
     return int(np.random.SeedSequence([seed, step, place]).generate_state(1)[0])
 
 
-def to_device(array: np.ndarray) -> Tensor:
-    """The array as a tensor on the device in use. On a GPU, through pinned memory, so that the host
-    does not wait for the copy."""
-    if not device.on_gpu():
-        return paddle.to_tensor(array)
-    return paddle.to_tensor(array, place=paddle.CUDAPinnedPlace()).cuda(blocking=False)
-
-
 def no_sync(model: nn.Layer):
     """No all-reduce inside; a model that is not wrapped never does one."""
     return model.no_sync() if hasattr(model, "no_sync") else contextlib.nullcontext()
@@ -227,9 +219,9 @@ def no_sync(model: nn.Layer):
 class StepTimer:
     """Seconds by part of a step: between events of the GPU's stream, or of wall time on a CPU."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._seconds: dict[str, float] = defaultdict(float)
-        self._events: list[tuple[str, object, object]] = []
+        self._events: list[tuple[str, paddle.device.Event, paddle.device.Event]] = []
 
     @contextlib.contextmanager
     def part(self, name: str, on_host: bool = False) -> Iterator[None]:

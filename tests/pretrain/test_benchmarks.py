@@ -110,6 +110,31 @@ def test_contenders_that_a_device_cannot_run_are_left_out():
     assert names(torch="python", contenders=["torch_bf16", "ours"]) == ["ours", "torch_bf16"]
 
 
+class Contender:
+    """A step that computes nothing, with 123 MB of a GPU's memory at most so far."""
+
+    def __call__(self, batches):
+        """One update."""
+
+    def wait(self):
+        """Nothing is queued."""
+
+    def peak_gpu_mb(self):
+        return 123.0
+
+    def more(self, seconds):
+        self.peak_gpu_mb = lambda: 999.0  # what is measured after the step does not belong to it
+        return {}
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_peak_is_that_of_the_device(device):
+    options = argparse.Namespace(batches=8, device=device)
+    updates = iter([[np.ones((step.GROUP, 4), int)] * 8] * 2)
+    peak = step.measure(Contender(), updates, options)["peak_mb"]
+    assert (peak == 123) == (device == "gpu")
+
+
 @pytest.fixture
 def cluster(monkeypatch):
     """Assumptions with round numbers, and ranks that always have the same amount to do."""

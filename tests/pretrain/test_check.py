@@ -51,6 +51,16 @@ def test_a_good_recipe_has_no_problems(problems_of):
             "4; the teacher has layers 1 to 3",
         ),
         ({"student.from_teacher_layers": [1, 2]}, "student.hidden_size", "16, but a student that"),
+        (
+            {"student.from_teacher_layers": [1, 2], "initial_weights.local_attention": True},
+            "(recipe)",
+            "from_teacher_layers copies the weights that initial_weights would set",
+        ),
+        (
+            {"student.num_attention_heads": 16, "initial_weights.local_attention": True},
+            "(recipe)",
+            "initial_weights.local_attention needs heads of at least 2 numbers",
+        ),
         ({"relations.heads": 5}, "relations.heads", "5 does not divide the teacher's hidden_size"),
         ({"relations.heads": 12}, "relations.heads", "student's hidden_size 16; 1, 2, 4, 8 or 16"),
         ({"relations.alpha": 0.7}, "relations", "alpha + beta is 1.2; it may be at most 1"),

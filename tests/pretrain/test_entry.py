@@ -39,7 +39,7 @@ def start(monkeypatch):
 
         monkeypatch.setattr(entry, "train", train)
         monkeypatch.setattr("pretrain.training.finished.is_finished", lambda _: finished)
-        return entry.main(DistillRecipe, "Distil.", run.build, argv), trained
+        return entry.main(DistillRecipe, "Distill.", run.build, argv), trained
 
     return start
 

@@ -69,9 +69,9 @@ def test_visualdl_has_the_recipe_and_its_values(tmp_path):
     values = hyper_parameters(recipe)
     assert values == {
         "seed": 3,
-        "optimizer.learning_rate": 0.5,
-        "optimizer.sharded": "False",
-        "data.x": "None",
+        "optimizer/learning_rate": 0.5,
+        "optimizer/sharded": "False",
+        "data/x": "None",
     }
     assert "hyper_parameters" in reader.get_tags()
 

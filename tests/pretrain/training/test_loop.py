@@ -1,6 +1,7 @@
 """The loop in this process: skipping, giving up, scaling, accumulating, clipping."""
 
 import os
+import re
 import shutil
 import signal
 
@@ -9,7 +10,7 @@ import paddle
 import pytest
 
 from data_pipeline.base.errors import UserError
-from data_pipeline.base.recipes import check
+from data_pipeline.base.recipes import check, values_of
 from data_pipeline.loading.order import World
 from data_pipeline.shards.format import Manifest, ShardReader, _open
 from pretrain import mlm, run
@@ -79,11 +80,23 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_no_schedule(fit, overfl
     assert all(np.isfinite(w).all() for w in weights_of(clean).values())
 
 
-def test_steps_that_stay_not_finite_end_the_run_with_a_word(fit, overflow, tmp_path):
+def test_steps_that_stay_not_finite_end_the_run_with_a_word(
+    fit, overflow, tmp_path, tiny_root, monkeypatch
+):
     overflow(range(8, 10**6))  # from the third step on
     with pytest.raises(UserError, match="3 steps in a row") as caught:
         fit(**{"safety.max_skipped_steps": 3, "checkpoint.every_steps": 1})
     assert caught.value.exit_code == train.NOT_FINITE
+    # What it advises can be done: a run with half the rate, from the weights of before.
+    monkeypatch.undo()
+    _, options = re.split("checkpoint: (?=--)", str(caught.value))
+    values = tiny.distill_values(tiny_root, tmp_path / "run", **{"optimizer.total_steps": 6})
+    file = tiny.write_recipe(tmp_path / "recipe.yaml", values)
+    recipe = check(DistillRecipe, values_of(file, options.split()), "test")
+    assert recipe.optimizer.learning_rate == values["optimizer"]["learning_rate"] / 2
+    manifest = Manifest.read(recipe.data.shards)
+    assert train.fit(run.build(recipe, manifest), recipe, manifest, World()) == 0
+    assert checkpoint.newest(tmp_path / "run-2" / "checkpoints").step == 6
     recovered = checkpoint.newest(tmp_path / "run" / "checkpoints")
     assert all(
         np.isfinite(w).all() for w in weights.read(recovered.path / "model.safetensors").values()

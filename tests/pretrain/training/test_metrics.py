@@ -16,6 +16,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from data_pipeline.loading.loader import Batch
 from data_pipeline.loading.order import World
+from pretrain.encoders import device
 from pretrain.recipe import DistillRecipe
 from pretrain.training.metrics import LogContext, MetricsLog, RecordWriter, read_metrics, slowest
 from pretrain.training.step import StepResult
@@ -106,6 +107,15 @@ def test_a_record_has_the_mean_of_its_steps(log):
     assert first["speed/tokens_per_s"] > 0
     assert first["memory/peak_mb"] > 0
     assert "speed/gflop_per_s" not in first  # nobody said what a batch costs
+
+
+def test_on_a_gpu_the_peak_of_its_own_memory_is_recorded_too(log, monkeypatch):
+    monkeypatch.setattr(device, "on_gpu", lambda: True)
+    monkeypatch.setattr(device, "peak_gpu_memory_mb", lambda: 77.0)
+    add(log, 1, 1.0)
+    add(log, 2, 1.0)
+    (record,) = read_metrics(log.writer.path)
+    assert record["memory/gpu_peak_mb"] == 77.0 != record["memory/peak_mb"]
 
 
 def test_operations_are_held_against_the_ceiling(tmp_path):
