@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
     extra that would install it."""
     installed = {}
     for requirement in importlib.metadata.requires(PROJECT) or []:
-        name = re.match(r"[A-Za-z0-9_.-]+", requirement).group()
+        name = re.split(r"[^A-Za-z0-9_.-]", requirement, maxsplit=1)[0]
         if name == PROJECT or name in installed:  # an extra that contains others
             continue
         extra = re.search(r"extra == ['\"]([\w-]+)", requirement)

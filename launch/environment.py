@@ -42,6 +42,16 @@ def gpus() -> list[str]:
     return result.stdout.strip().splitlines() if result.returncode == 0 else []
 
 
+def visible_gpus() -> list[str]:
+    """The GPUs that a run here may use, by the names that CUDA_VISIBLE_DEVICES takes; empty where
+    there is no driver."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(number) for number in range(len(gpus()))]
+    if not names or chosen is None:
+        return names
+    return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
+
+
 def default_ranks() -> int:
-    """One rank a GPU; without GPUs two, where there are two cores."""
-    return len(gpus()) or min(2, cores())
+    """One rank a visible GPU; without GPUs two, where there are two cores."""
+    return len(visible_gpus()) or min(2, cores())

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from data_pipeline.base import recipes
+from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import Recipe
 from launch.nodes.messages import Start
 
@@ -47,6 +48,8 @@ def entry_of(kind: str) -> Path:
     import importlib.util
 
     package = importlib.util.find_spec("pretrain")
+    if package is None or package.origin is None:
+        raise UserError("the package `pretrain` is not installed; install this project as a whole")
     return Path(package.origin).parent / ENTRIES[kind]
 
 

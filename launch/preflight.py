@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.base.machine import cores
-from launch.environment import gpus
+from launch.environment import visible_gpus
 from launch.job import Job
 
 
@@ -19,19 +19,17 @@ def problems(job: Job, output_dir: Path) -> list[str]:
     checked = check_recipe(job.recipe, job.overrides, job.world_size)
     return [
         *device_problems(job.nproc_per_node),
-        *disk_problems(output_dir, checked.cost and checked.cost["disk_bytes"]),
+        *disk_problems(output_dir, checked.cost["disk_bytes"] if checked.cost else None),
         *checked.problems,
     ]
 
 
 def device_problems(nproc_per_node: int) -> list[str]:
     """More ranks than GPUs, or than cores where there is no GPU."""
-    seen = gpus()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = len([v for v in visible.split(",") if v]) if seen and visible else len(seen)
-    if seen and nproc_per_node > count:
+    count = len(visible_gpus())
+    if count and nproc_per_node > count:
         return [f"nproc_per_node: {nproc_per_node} ranks but {count} visible GPU(s)"]
-    if not seen and nproc_per_node > cores():
+    if not count and nproc_per_node > cores():
         return [f"nproc_per_node: {nproc_per_node} ranks but {cores()} usable core(s) and no GPU"]
     return []
 

@@ -58,7 +58,8 @@ class Stopping:
 
     def __init__(self, launcher: Launcher, stop: StopRequest, grace_seconds: float):
         self._launcher, self._stop = launcher, stop
-        self._grace, self._deadline = grace_seconds, None
+        self._grace = grace_seconds
+        self._deadline: float | None = None
 
     def advance(self) -> None:
         """To be called again and again while the launcher runs."""

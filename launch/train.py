@@ -124,15 +124,11 @@ def _supervisor(
     variables: dict[str, str],
     problems: list[str],
 ) -> Supervisor | Member:
-    common = {
-        "environment": variables,
-        "checkpoints": output_dir / "checkpoints",
-        "restarts": Restarts(options.max_restarts),
-        "grace_seconds": options.grace_seconds or GRACE_SECONDS,
-        "report": report,
-    }
+    checkpoints = output_dir / "checkpoints"
+    restarts = Restarts(options.max_restarts)
+    grace_seconds = options.grace_seconds or GRACE_SECONDS
     if job.nnodes == 1:
-        return Supervisor(command(job), **common)
+        return Supervisor(command(job), variables, checkpoints, restarts, grace_seconds, report)
     join = Join(
         node=job.node_rank,
         host=socket.gethostname(),
@@ -147,8 +143,12 @@ def _supervisor(
         job.nnodes,
         join,
         lambda start: command(job, start),
-        limits=Limits(options.join_seconds, options.rejoin_seconds),
-        **common,
+        variables,
+        checkpoints,
+        restarts,
+        Limits(options.join_seconds, options.rejoin_seconds),
+        grace_seconds,
+        report,
     )
 
 

@@ -61,13 +61,12 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     """One option for each field, with the field's documentation."""
     for field, info in Placement.model_fields.items():
         if field not in ELSEWHERE:
-            action = {"action": "append"} if field in LISTS else {}
             parser.add_argument(
                 f"--{OPTIONS.get(field, field)}",
                 dest=f"placement_{field}",
                 metavar=field.upper(),
                 help=(info.description or "").replace("%", "%%"),
-                **action,
+                action="append" if field in LISTS else "store",
             )
 
 

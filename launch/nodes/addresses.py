@@ -43,7 +43,7 @@ def resolve(host: str) -> list[str]:
         entries = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
     except OSError:
         return []
-    return list(dict.fromkeys(entry[4][0] for entry in entries))
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def local() -> set[str]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from launch.nodes import addresses
-from launch.nodes.messages import LONGEST_LINE, Alive, Join, decode, encode
+from launch.nodes.messages import LONGEST_LINE, Alive, Join, Message, decode, encode
 from launch.nodes.server import ALIVE_SECONDS, LOST_SECONDS
 
 RETRY_SECONDS = 1.0
@@ -43,7 +43,7 @@ class Client:
                 reason = f"{address}:{master.port}: {error.strerror or error}"
         return reason
 
-    def send(self, message: object) -> None:
+    def send(self, message: Message) -> None:
         """Raises Lost."""
         try:
             self._socket.sendall(encode(message))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from data_pipeline.base.exits import FINAL, FINISHED, UNREACHABLE, USER_ERROR
-from launch.nodes.messages import End, Ended, Halt, Join, Start
+from launch.nodes.messages import End, Ended, Halt, Join, Message, Start
 from launch.restarts import Restarts
 
 
@@ -60,7 +60,7 @@ class Coordinator:
     failure: End | None = None
     """Why the nodes stop."""
 
-    def join(self, node: int, info: Join, now: float) -> dict[int, object]:
+    def join(self, node: int, info: Join, now: float) -> dict[int, Message]:
         """A node has connected. `node` is its number, free at this time."""
         self.members[node] = info
         self.newest_step = max(self.newest_step, info.newest_step)
@@ -76,7 +76,7 @@ class Coordinator:
         numbers = range(self.nnodes) if info.node < 0 else [info.node]
         return next((n for n in numbers if n < self.nnodes and n not in self.members), None)
 
-    def lose(self, node: int, now: float) -> dict[int, object]:
+    def lose(self, node: int, now: float) -> dict[int, Message]:
         """The connection to a node has ended, or the node has been silent for too long."""
         if self.members.pop(node, None) is None or self.end is not None:
             return {}
@@ -86,7 +86,7 @@ class Coordinator:
             self.phase, self.deadline = Phase.GATHER, now + self.limits.rejoin_seconds
         return self.tick(now)
 
-    def launcher_ended(self, node: int, report: Ended, now: float) -> dict[int, object]:
+    def launcher_ended(self, node: int, report: Ended, now: float) -> dict[int, Message]:
         """A node's launcher has ended."""
         if report.attempt != self.attempt or self.phase not in (Phase.TRAIN, Phase.HALT):
             return {}
@@ -99,13 +99,13 @@ class Coordinator:
             return self._halt(End(report.code, reason), now)
         return self.tick(now)
 
-    def tick(self, now: float) -> dict[int, object]:
+    def tick(self, now: float) -> dict[int, Message]:
         """Whatever is due now."""
         if self.deadline is None:
             self.deadline = now + self.limits.join_seconds
         match self.phase:
             case Phase.GATHER:
-                return self._gather(now)
+                return self._gather(now, self.deadline)
             case Phase.TRAIN if len(self.ended) == self.nnodes:
                 return self._finish(FINISHED, "")
             case Phase.HALT if all(node in self.ended for node in self.members):
@@ -118,9 +118,9 @@ class Coordinator:
         """Numbers of the nodes that have not joined."""
         return [node for node in range(self.nnodes) if node not in self.members]
 
-    def _gather(self, now: float) -> dict[int, object]:
+    def _gather(self, now: float, deadline: float) -> dict[int, Message]:
         missing = self.missing()
-        if missing and now >= self.deadline:
+        if missing and now >= deadline:
             names = ", ".join(str(node) for node in missing)
             return self._finish(UNREACHABLE, f"node(s) {names} did not come in time")
         if missing:
@@ -132,19 +132,19 @@ class Coordinator:
         ]
         return self._finish(USER_ERROR, "\n".join(problems)) if problems else self._start()
 
-    def _start(self) -> dict[int, object]:
+    def _start(self) -> dict[int, Message]:
         self.attempt += 1
         self.phase, self.ended, self.reasons = Phase.TRAIN, {}, {}
         self.step_at_start = self.newest_step
         return {node: Start(self.attempt, node) for node in self.members}
 
-    def _halt(self, failure: End, now: float) -> dict[int, object]:
+    def _halt(self, failure: End, now: float) -> dict[int, Message]:
         self.phase, self.failure = Phase.HALT, failure
         halt = Halt(self.attempt, failure.reason)
-        others = {node: halt for node in self.members if node not in self.ended}
+        others: dict[int, Message] = {node: halt for node in self.members if node not in self.ended}
         return others or self.tick(now)
 
-    def _after_halt(self, now: float) -> dict[int, object]:
+    def _after_halt(self, now: float) -> dict[int, Message]:
         """All that are here have stopped: end for good, or start again."""
         assert self.failure is not None
         for code in FINAL:
@@ -171,7 +171,7 @@ class Coordinator:
             if self.ended.get(node) == code
         )
 
-    def _finish(self, code: int, reason: str) -> dict[int, object]:
+    def _finish(self, code: int, reason: str) -> dict[int, Message]:
         self.phase, self.end = Phase.END, End(code, reason)
         return {node: self.end for node in self.members}
 

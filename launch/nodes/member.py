@@ -168,8 +168,7 @@ class Member:
                             return message.code
                         case Refused():
                             return self._refused(message, stop)
-                end = attempt.advance() if attempt is not None else None
-                if end is not None:
+                if attempt is not None and (end := attempt.advance()) is not None:
                     awaiting_end = stop.count > 0
                     client.send(self._ended(attempt.number, end, awaiting_end))
                     attempt = None

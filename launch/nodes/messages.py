@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from typing import get_args
 
 LONGEST_LINE = 1 << 16  # bytes; anything longer does not come from a node of this run
 
@@ -77,15 +78,16 @@ class Refused:
     """Whether that may change: the node that has its number may be lost, and not yet missed."""
 
 
-TYPES = {kind.__name__: kind for kind in (Join, Ended, Alive, Start, Halt, End, Refused)}
+Message = Join | Ended | Alive | Start | Halt | End | Refused
+TYPES = {kind.__name__: kind for kind in get_args(Message)}
 
 
-def encode(message: object) -> bytes:
+def encode(message: Message) -> bytes:
     """One line."""
     return json.dumps({"type": type(message).__name__, **asdict(message)}).encode() + b"\n"
 
 
-def decode(line: bytes) -> object:
+def decode(line: bytes) -> Message:
     """The message in a line.
 
     Raises:

@@ -16,6 +16,7 @@ from launch.nodes.messages import (
     End,
     Ended,
     Join,
+    Message,
     Refused,
     Start,
     decode,
@@ -38,6 +39,11 @@ class Peer:
     """Its number once it has joined."""
     input: bytes = b""
     info: Join | None = None
+
+    @property
+    def address(self) -> str:
+        """Under which it has asked to be reached; empty when it has not."""
+        return self.info.address if self.info is not None else ""
 
 
 @dataclass
@@ -79,10 +85,10 @@ class Server:
         alive_at = report_at = time.monotonic()
         while not (self._closing.is_set() and not self.peers):
             for key, _ in self._selector.select(TICK_SECONDS):
-                if key.fileobj is self._listener:
+                if key.data is None:
                     self._accept()
                 else:
-                    self._read(self.peers[key.fileobj])
+                    self._read(key.data)
             now = time.monotonic()
             for peer in [p for p in self.peers.values() if now - p.heard_at > self.lost_seconds]:
                 self._drop(peer, "it has been silent")
@@ -110,8 +116,9 @@ class Server:
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
         connection.settimeout(5.0)  # of writing; reading follows the selector
-        self.peers[connection] = Peer(connection, time.monotonic())
-        self._selector.register(connection, selectors.EVENT_READ)
+        peer = Peer(connection, time.monotonic())
+        self.peers[connection] = peer
+        self._selector.register(connection, selectors.EVENT_READ, data=peer)
 
     def _read(self, peer: Peer) -> None:
         try:
@@ -134,7 +141,7 @@ class Server:
         for message in messages:
             self._handle(peer, message)
 
-    def _handle(self, peer: Peer, message: object) -> None:
+    def _handle(self, peer: Peer, message: Message) -> None:
         now = time.monotonic()
         match message:
             case Join() if peer.node is None:
@@ -152,12 +159,12 @@ class Server:
             return
         self._selector.unregister(peer.socket)
         peer.socket.close()
-        if peer.node is not None:
+        if peer.node is not None and peer.info is not None:
             if self.coordinator.end is None:
                 self.report(f"node {peer.node} ({peer.info.host}) was lost: {reason}")
             self._send(self.coordinator.lose(peer.node, time.monotonic()))
 
-    def _send(self, messages: dict[int, object]) -> None:
+    def _send(self, messages: dict[int, Message]) -> None:
         """To nodes by number; what Paddle needs to meet is filled into each `Start`."""
         if not messages:
             return
@@ -182,17 +189,17 @@ class Server:
     @staticmethod
     def _address_of_node_0(by_node: dict[int, Peer]) -> str:
         """The address at which the others have reached node 0."""
-        if by_node[0].info.address:
-            return by_node[0].info.address
+        if by_node[0].address:
+            return by_node[0].address
         reached = [peer.socket.getsockname()[0] for node, peer in by_node.items() if node != 0]
         return next((a for a in reached if not addresses.is_loopback(a)), "127.0.0.1")
 
     @staticmethod
     def _address_of(peer: Peer, master: str) -> str:
-        own = peer.info.address or peer.socket.getpeername()[0]
+        own = peer.address or peer.socket.getpeername()[0]
         return master if addresses.is_loopback(own) else own
 
-    def _write(self, peer: Peer, message: object) -> None:
+    def _write(self, peer: Peer, message: Message) -> None:
         try:
             peer.socket.sendall(encode(message))
         except OSError:

@@ -11,7 +11,7 @@ def main() -> None:
     paddle.distributed.all_reduce(total)
     assert float(total) == size * (size + 1) / 2, (rank, size, float(total))
     if rank == 0:
-        backend = "NCCL" if paddle.is_compiled_with_cuda() else "Gloo"
+        backend = "NCCL" if paddle.device.get_device().startswith("gpu") else "Gloo"
         print(f"{size} rank(s) summed their numbers over {backend}", flush=True)
 
 

@@ -11,6 +11,7 @@ from data_pipeline.base import exits
 from launch.selfcheck.lab import PUBLISHED, SMALL, Lab, Trained
 
 FLOAT32_LIMIT = 1e-3  # of losses and gradient norms, relative; TF32 products would exceed it
+NO_BFLOAT16 = "this GPU does not compute in bfloat16"  # what such a run says
 HALF_LIMITS = {"float16": 2e-2, "bfloat16": 8e-2}  # relative; 10 and 7 bits of precision
 RANKS_LIMIT = 1e-4
 OVERFLOWING_SCALE = 2.0**100  # times any loss here it exceeds float16's 65,504
@@ -58,8 +59,10 @@ COMPARED = ("loss/total", "optim/grad_norm")
 
 def float32_parity(lab: Lab) -> str:
     """Losses and gradient norms in float32 on the device are those of the CPU."""
-    runs = [ended(lab.train(f"float32-{place}", device=place)) for place in ("cpu", lab.device)]
-    difference = largest_difference(*runs, COMPARED)
+    on_cpu, on_device = (
+        ended(lab.train(f"float32-{place}", device=place)) for place in ("cpu", lab.device)
+    )
+    difference = largest_difference(on_cpu, on_device, COMPARED)
     return verdict(difference, FLOAT32_LIMIT, "from the CPU")
 
 
@@ -68,17 +71,30 @@ def half_parity(lab: Lab) -> str:
     exact = ended(lab.train("float32-half", steps=STEPS))
     texts = []
     for dtype, limit in HALF_LIMITS.items():
-        run = ended(lab.train(f"half-{dtype}", precision={"dtype": dtype}))
-        difference = largest_difference(exact, run, ("loss/total",))
-        texts.append(f"{dtype}: {verdict(difference, limit, 'from float32')}")
+        run = lab.train(f"half-{dtype}", precision={"dtype": dtype})
+        texts.append(f"{dtype}: {in_half(exact, run, limit, 'from float32')}")
     return "; ".join(texts)
 
 
 def fused_attention(lab: Lab) -> str:
-    """Fused attention gives what the plain formula gives."""
+    """Fused attention gives what the plain formula gives; on a GPU in half precision too, where
+    Paddle computes it by another kernel (FlashAttention)."""
     plain = ended(lab.train("attention-plain"))
     fused = ended(lab.train("attention-fused", compute={"attention": "fused"}))
-    return verdict(largest_difference(plain, fused, COMPARED), FLOAT32_LIMIT, "from the plain form")
+    what = "from the plain form"
+    texts = [verdict(largest_difference(plain, fused, COMPARED), FLOAT32_LIMIT, what)]
+    for dtype, limit in HALF_LIMITS.items() if lab.device == "gpu" else ():
+        precision = {"dtype": dtype}
+        run = lab.train(f"attention-{dtype}", precision=precision, compute={"attention": "fused"})
+        texts.append(f"{dtype}: {in_half(plain, run, limit, f'{what} in float32')}")
+    return "; ".join(texts)
+
+
+def in_half(exact: Trained, run: Trained, limit: float, what: str) -> str:
+    """The verdict on the losses of a run in half precision; bfloat16 may be missing on a GPU."""
+    if run.code == exits.USER_ERROR and NO_BFLOAT16 in run.output:
+        return NO_BFLOAT16
+    return verdict(largest_difference(exact, ended(run), COMPARED[:1]), limit, what)
 
 
 def recompute(lab: Lab) -> str:
@@ -109,6 +125,18 @@ def overflow(lab: Lab) -> str:
 def two_ranks(lab: Lab) -> str:
     """Two ranks train what one trains."""
     one, two = (ended(lab.train(f"ranks-{n}", ranks=n)) for n in (1, 2))
+    return verdict(largest_difference(one, two, COMPARED), RANKS_LIMIT, "from one rank")
+
+
+def shared_group(lab: Lab) -> str:
+    """So do two ranks that exchange heads for the samples of one relation group, and of which each
+    holds and writes its share of the moments."""
+    batch, sharded = {"relation_group_size": SMALL.batch}, {"sharded": True}
+    one = ended(lab.train("group-1", batch=batch))
+    two = ended(lab.train("group-2", ranks=2, batch=batch, optimizer=sharded))
+    names = [{key.partition("/")[2] for key in run.tensors} for run in (one, two)]
+    if names[0] != names[1]:
+        raise Failed("the checkpoint of two ranks does not hold what that of one holds")
     return verdict(largest_difference(one, two, COMPARED), RANKS_LIMIT, "from one rank")
 
 
@@ -180,6 +208,7 @@ CHECKS: tuple[Check, ...] = (
     Check("fused attention", fused_attention),
     Check("recompute", recompute),
     Check("two ranks", two_ranks, needs="two"),
+    Check("a group on two ranks", shared_group, needs="two"),
     Check("resume", resume),
     Check("speed and memory", speed),
 )

@@ -17,7 +17,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from data_pipeline.base.errors import UserError
-from launch.environment import best_for_cpu, quiet
+from launch.environment import best_for_cpu, quiet, visible_gpus
 from launch.job import command_of, entry_of
 
 SENTENCES, CHARACTERS = 3000, 400
@@ -112,7 +112,7 @@ class Lab:
         until: Callable[[list[dict]], bool] | None = None,
         **changes,
     ) -> Trained:
-        """Distil for some steps; `changes` are laid over the recipe's sections. A run of the same
+        """Distill for some steps; `changes` are laid over the recipe's sections. A run of the same
         name is resumed. With `until`, the run is asked to save and stop once its records fulfil it.
         """
         recipe = self._common(name, sizes.batch, sizes.group, steps) | {
@@ -154,7 +154,7 @@ class Lab:
     def _environment(self, device: str, ranks: int) -> dict[str, str]:
         own = {**os.environ, **best_for_cpu(ranks), **quiet(), "PYTHONWARNINGS": "ignore"}
         if device == "gpu":
-            return own | {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(ranks)))}
+            return own | {"CUDA_VISIBLE_DEVICES": ",".join(visible_gpus()[:ranks])}
         if ranks == 1:
             return own | {"CUDA_VISIBLE_DEVICES": ""}
         own.pop("CUDA_VISIBLE_DEVICES", None)  # Paddle's launcher takes an empty list for one GPU

@@ -23,11 +23,11 @@ def self_check(
     Raises:
         UserError: there is no GPU, or shards and a teacher could not be made.
     """
-    gpus = environment.gpus()
-    if device == "gpu" and not gpus:
-        raise UserError("doctor --gpu: no GPU is visible to the driver; --device cpu runs the same "
+    gpus, visible = environment.gpus(), environment.visible_gpus()
+    if device == "gpu" and not visible:
+        raise UserError("doctor --gpu: no GPU is visible here; --device cpu runs the same "
                         "checks on the CPU where that is possible")  # fmt: skip
-    lab = Lab(folder, device, len(gpus))
+    lab = Lab(folder, device, len(visible if device == "gpu" else gpus))
     chosen = [check for check in CHECKS if not names or check.name in names]
     results: list[Result] = []
     if any(not missing(check, lab) for check in chosen):

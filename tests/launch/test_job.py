@@ -1,4 +1,4 @@
-from launch import job, preflight
+from launch import environment, job, preflight
 from launch.nodes.messages import Start
 
 
@@ -52,11 +52,11 @@ def test_the_entries_are_there():
 
 
 def test_more_ranks_than_gpus_or_cores_is_a_problem(monkeypatch):
-    monkeypatch.setattr(preflight, "gpus", lambda: [])
+    monkeypatch.setattr(environment, "gpus", lambda: [])
     monkeypatch.setattr(preflight, "cores", lambda: 2)
     assert "3 ranks but 2 usable core(s)" in preflight.device_problems(3)[0]
     assert preflight.device_problems(2) == []
-    monkeypatch.setattr(preflight, "gpus", lambda: ["A", "B", "C", "D"])
+    monkeypatch.setattr(environment, "gpus", lambda: ["A", "B", "C", "D"])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert preflight.device_problems(4) == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")

@@ -7,10 +7,14 @@ import sys
 import numpy as np
 import pytest
 
+from data_pipeline.base.errors import UserError
 from launch import environment
 from launch.selfcheck import checks, lab, report
+from pretrain.encoders import device
+from pretrain.training import precision
+from pretrain.training.settings import Precision
 
-GPUS = environment.gpus()
+GPUS = environment.visible_gpus()
 
 
 def trained(losses, code=0, tensors=None, **columns):
@@ -73,8 +77,46 @@ def test_a_run_that_ends_badly_shows_what_it_printed():
 def test_what_cannot_be_made_is_skipped_with_its_reason(tmp_path):
     made = {check.name: checks.missing(check, lab.Lab(tmp_path, "cpu")) for check in checks.CHECKS}
     assert "needs a GPU" in made["half precision"] and made["resume"] == ""
-    (two,) = [check for check in checks.CHECKS if check.needs == "two"]
-    assert "needs two GPUs" in checks.missing(two, lab.Lab(tmp_path, "gpu", 1))
+    for check in checks.CHECKS:
+        if check.needs == "two":
+            assert "needs two GPUs" in checks.missing(check, lab.Lab(tmp_path, "gpu", 1))
+
+
+def test_fused_attention_is_compared_in_half_precision_too():
+    """On a GPU that is another kernel."""
+    exact = trained([1.0], optim__grad_norm=[2.0])
+    runs = {"attention_plain": exact, "attention_fused": exact, "attention_float16": exact}
+    assert perform("fused attention", **runs, attention_bfloat16=trained([1.05])).ok
+    result = perform("fused attention", **runs, attention_bfloat16=trained([1.5]))
+    assert not result.ok and "0.33 from the plain form in float32" in result.message
+
+
+def test_a_gpu_without_bfloat16_is_not_at_fault(monkeypatch):
+    monkeypatch.setattr(device, "on_gpu", lambda: True)
+    monkeypatch.setattr(device, "has_bfloat16", lambda: False)
+    with pytest.raises(UserError) as error:
+        precision.configure(Precision(dtype="bfloat16"))
+    without = lab.Trained(2, f"error: {error.value}", [], {})
+    exact = trained([1.0], optim__grad_norm=[2.0])
+    result = perform(
+        "half precision", float32_half=exact, half_float16=exact, half_bfloat16=without
+    )
+    assert result.ok and "bfloat16: this GPU does not compute in bfloat16" in result.message
+    wrong = lab.Trained(2, "error: something else", [], {})
+    assert not perform(
+        "half precision", float32_half=exact, half_float16=exact, half_bfloat16=wrong
+    ).ok
+
+
+def test_a_group_on_two_ranks_must_have_the_loss_and_the_moments_of_one():
+    one = trained([1.0], tensors={"optimizer/a/moment1_0": 1, "model/a": 1}, optim__grad_norm=[2.0])
+    shards = {"optimizer-00001-of-00002/a/moment1_0": 1, "model/a": 1}
+    two = trained([1.0], tensors=shards, optim__grad_norm=[2.0])
+    assert perform("a group on two ranks", group_1=one, group_2=two).ok
+    lost = trained([1.0], tensors={"model/a": 1}, optim__grad_norm=[2.0])
+    assert not perform("a group on two ranks", group_1=one, group_2=lost).ok
+    off = trained([1.1], tensors=shards, optim__grad_norm=[2.0])
+    assert not perform("a group on two ranks", group_1=one, group_2=off).ok
 
 
 @pytest.mark.skipif(bool(GPUS), reason="there is a GPU")
@@ -89,12 +131,12 @@ def test_without_a_gpu_the_doctor_says_so():
 def test_checks_pass_on_a_cpu(tmp_path):
     """Those that need no GPU, but for the ones that would compare the CPU with itself."""
     lines = []
-    names = ("half precision", "two ranks", "resume", "speed and memory")
+    names = ("half precision", "a group on two ranks", "resume", "speed and memory")
     values = report.self_check(tmp_path, "cpu", lines.append, names)
     assert values["ok"], "\n".join(lines)
     results = {result["name"]: result for result in values["checks"]}
     assert results["resume"]["ok"] and "the same to the bit" in results["resume"]["message"]
-    assert results["two ranks"]["ok"]
+    assert results["a group on two ranks"]["ok"]
     assert "sequences/s in float32" in results["speed and memory"]["message"]
     assert results["half precision"]["ok"] is None
     json.dumps(values)
