@@ -59,6 +59,7 @@ def embed(arguments: argparse.Namespace) -> int:
 
 
 ON_TEXTS = {"predict": predict, "embed": embed}  # commands that take texts and no recipe
+OF_MODELS = ("serve", "text_in")  # commands that take a model directory in place of a recipe
 COMMANDS = {
     "train": Command(stages.train, recipes.TrainRecipe, "fine-tune an encoder on a task", True),
     "search": Command(search, recipes.SearchRecipe, "search for the best training settings"),
@@ -68,6 +69,7 @@ COMMANDS = {
     "qat": Command(stages.qat, recipes.QatRecipe, "train with rounding to 8 bits", True),
     "export": Command(stages.export, recipes.ExportRecipe, "write a static graph: ONNX or Paddle"),
     "quantise": Command(stages.quantise, recipes.QuantiseRecipe, "make an INT8 model"),
+    "text_in": Command(stages.text_in, recipes.TextInRecipe, "write one ONNX file for strings"),
     "sweep": Command(stages.sweep, recipes.SweepRecipe, "compare calibrations for INT8"),
     "report": Command(stages.report, recipes.ReportRecipe, "measure accuracy, latency and size"),
     "serve": Command(serve, recipes.ServeRecipe, "classify over HTTP"),
@@ -84,8 +86,8 @@ def main(argv: list[str] | None = None) -> int:
     processes.end_with_launcher()
     processes.take_threads()
     argv = argv or sys.argv[1:]
-    if argv[:1] == ["serve"] and len(argv) > 1 and Path(argv[1]).is_dir():
-        return serve_directory(argv[1], argv[2:])
+    if len(argv) > 1 and argv[0] in OF_MODELS and Path(argv[1]).is_dir():
+        return run_on_model(argv[0], argv[1], argv[2:])
     arguments, rest = parser().parse_known_args(with_config(argv))
     if arguments.command in ON_TEXTS:
         if rest:
@@ -101,11 +103,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def serve_directory(model: str, overrides: list[str]) -> int:
-    """`serve DIR --key VALUE`: the default recipe for a model directory."""
+def run_on_model(name: str, model: str, overrides: list[str]) -> int:
+    """`serve DIR --key VALUE`: the default recipe of a command, for a model directory."""
+    chosen = COMMANDS[name]
     values = {"model": model}
     values |= {key: yaml.safe_load(value) for key, value in parse_overrides(overrides)}
-    serve(check(recipes.ServeRecipe, values, "serve"))
+    chosen.function(check(chosen.recipe, values, name))
     return 0
 
 

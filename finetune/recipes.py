@@ -1,11 +1,11 @@
 """The typed recipe of every command."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from data_pipeline.base.recipes import Recipe, wrong_together
+from data_pipeline.base.recipes import Recipe, one_of, wrong_together
 from finetune.deploy.formats import FORMATS
 from finetune.quantise.calibration import METHODS
 from finetune.settings import (
@@ -95,16 +95,16 @@ class ClueRecipe(Recipe):
     """The encoder's file of weights, see `train`."""
     directory: Path
     """Holds a folder for each task, the unpacked official archive: afqmc, tnews, ..."""
-    tasks: tuple[Literal[*CLUE_TASKS], ...] = Field(tuple(CLUE_TASKS), min_length=1)
+    tasks: tuple[Annotated[str, one_of(CLUE_TASKS)], ...] = Field(tuple(CLUE_TASKS), min_length=1)
     """Which tasks; the averages need all seven."""
     train: FitSettings = FitSettings()
     """Everything that is not searched; `epochs` are those of each task."""
     search: SearchSettings = SearchSettings()
     """The grid; by default the published one."""
-    epochs: dict[Literal[*CLUE_TASKS], Epochs] = Field(default_factory=dict)
+    epochs: dict[Annotated[str, one_of(CLUE_TASKS)], Epochs] = Field(default_factory=dict)
     """Other numbers of epochs than the published ones: 3 for afqmc, tnews and cmnli, 6 for iflytek
     and ocnli, 50 for cluewsc2020, 8 for csl."""
-    max_lengths: dict[Literal[*CLUE_TASKS], MaxLength] = Field(default_factory=dict)
+    max_lengths: dict[Annotated[str, one_of(CLUE_TASKS)], MaxLength] = Field(default_factory=dict)
     """Other lengths than the published ones: 256 for csl, 128 for the others."""
 
 
@@ -147,7 +147,7 @@ class ExportRecipe(Recipe):
     """Or an encoder directory, whose sentence embeddings are exported."""
     embedding: EmbeddingSettings = EmbeddingSettings()
     """`encoder`: how it gives one vector a text."""
-    format: Literal[*FORMATS] = "onnx"
+    format: Annotated[str, one_of(FORMATS)] = "onnx"
     """`onnx` for ONNX Runtime, `paddle` for Paddle Inference, `hf` for transformers."""
     inference: InferenceSettings = InferenceSettings()
     """How it is run."""
@@ -184,7 +184,22 @@ class ExportRecipe(Recipe):
     @property
     def model(self) -> Path:
         """The directory that is exported."""
-        return self.classifier or self.encoder
+        path = self.classifier or self.encoder
+        assert path is not None  # one of the two is given
+        return path
+
+
+class TextInRecipe(Recipe):
+    """`python -m finetune text_in`: one ONNX file that takes strings."""
+
+    output_dir: Path
+    """Receives text.onnx."""
+    model: Path
+    """A deployable directory in ONNX format, FP32 or INT8."""
+    pairs: bool = False
+    """Whether the graph takes `pair` besides `text`."""
+    check_tolerance: float = Field(1e-4, gt=0)
+    """Highest allowed difference from the outputs of `model`."""
 
 
 class QuantiseRecipe(Recipe):
@@ -209,7 +224,7 @@ class SweepRecipe(Recipe):
     """A deployable FP32 directory in ONNX format, as `export` writes it."""
     task: TaskSettings
     """Its training examples calibrate, its dev examples judge."""
-    methods: tuple[Literal[*METHODS], ...] = Field(tuple(METHODS), min_length=1)
+    methods: tuple[Annotated[str, one_of(METHODS)], ...] = Field(tuple(METHODS), min_length=1)
     """Calibration methods."""
     batches: tuple[Annotated[int, Field(ge=1, le=1024)], ...] = Field((4, 16, 64), min_length=1)
     """Numbers of calibration batches."""

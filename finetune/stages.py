@@ -15,6 +15,7 @@ from finetune.recipes import (
     ReportRecipe,
     SparseRecipe,
     SweepRecipe,
+    TextInRecipe,
     TrainRecipe,
 )
 from finetune.training.output import make_once, task_files
@@ -86,6 +87,17 @@ def export(recipe: ExportRecipe) -> Path:
         export_model(recipe, directory)
 
     return make_once("export", recipe.output_dir, recipe, [recipe.model], write)
+
+
+def text_in(recipe: TextInRecipe) -> Path:
+    """A graph that takes strings, of an exported or INT8 model; the directory with text.onnx."""
+
+    def write(directory: Path) -> None:
+        from finetune.deploy.text_in import write_text_in
+
+        write_text_in(recipe, directory)
+
+    return make_once("text_in", recipe.output_dir, recipe, [recipe.model], write)
 
 
 def quantise(recipe: QuantiseRecipe) -> Path:
