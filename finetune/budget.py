@@ -56,7 +56,7 @@ def plan(recipe: CompressRecipe, student: Path) -> dict:
 
     def write(directory: Path) -> None:
         rows = measured(settings)
-        write_json(directory / PLAN, decided(rows, recipe.budget) | {"rows": rows})
+        write_json(directory / PLAN, decided(rows, settings.budget) | {"rows": rows})
 
     inputs = [student, *task_files(recipe.task)]
     directory = make_once("plan", settings.output_dir, settings, inputs, write)
@@ -156,10 +156,10 @@ def decided(rows: list[dict], budget: BudgetSettings) -> dict:
         )
         for precision in ("fp32", "int8")
     }
-    whole = widest["fp32"] is not None and widest["fp32"]["width"] == 1
+    fp32 = widest["fp32"]
     why = [f"Budget: {budget.in_words}, by what untrained forms of these sizes take."]
-    if whole:
-        why.append(f"The student fits as it is ({in_words(widest['fp32'])}): nothing is cut.")
+    if fp32 is not None and fp32["width"] == 1:
+        why.append(f"The student fits as it is ({in_words(fp32)}): nothing is cut.")
         return {"fits": True, "widths": [], "quantise": False, "why": why}
     for precision, row in widest.items():
         if row is None:

@@ -111,6 +111,8 @@ def write_submissions(classifier: Path, task: TaskSettings, directory: Path) -> 
     their order; the names of the files written."""
     from finetune.deploy.predict import Predictor
 
+    if task.directory is None:
+        return []
     predictor = Predictor(classifier)
     written = []
     for source, name in FORMATS[task.name].submissions.items():

@@ -24,7 +24,7 @@ from finetune.recipes import (
 )
 from finetune.report.choose import STUDENT, choose
 from finetune.report.page import write_page
-from finetune.settings import DistillSettings
+from finetune.settings import DistillSettings, QuantiseSettings
 from finetune.training import ranks
 
 REPORT, PICTURE, PAGE = "report.json", "report.png", "report.html"
@@ -46,7 +46,9 @@ def compress(recipe: CompressRecipe) -> dict:
     if recipe.quantise:
         for name in [name for name in classifiers if name.startswith(STUDENT)]:
             try:
-                models[f"{name}-int8"] = quantise(recipe, name, classifiers[name], models[name])
+                models[f"{name}-int8"] = quantise(
+                    recipe, recipe.quantise, name, classifiers[name], models[name]
+                )
             except AccuracyLossError as error:
                 refused[f"{name}-int8"] = str(error)
                 if ranks.current().rank == 0:
@@ -143,7 +145,9 @@ def export(recipe: CompressRecipe, name: str, classifier: Path) -> Path:
     )
 
 
-def quantise(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) -> Path:
+def quantise(
+    recipe: CompressRecipe, settings: QuantiseSettings, name: str, classifier: Path, fp32: Path
+) -> Path:
     """The INT8 directory of a classifier, trained for it first when the recipe says so."""
     if recipe.qat:
         trained = stages.qat(
@@ -160,8 +164,8 @@ def quantise(recipe: CompressRecipe, name: str, classifier: Path, fp32: Path) ->
             output_dir=recipe.output_dir / "int8" / name,
             model=fp32,
             task=recipe.task,
-            quantise=recipe.quantise.model_copy(
-                update={"choose_by": recipe.quantise.choose_by or choose_by(recipe)}
+            quantise=settings.model_copy(
+                update={"choose_by": settings.choose_by or choose_by(recipe)}
             ),
         )
     )

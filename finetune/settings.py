@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from data_pipeline.base.recipes import Recipe, wrong_together
+from data_pipeline.base.recipes import Recipe, one_of, wrong_together
 from finetune.deploy.pooling import POOLINGS
 from finetune.prune.criteria import CRITERIA, SCOPES, WIDTH_CRITERIA
 from finetune.quantise.calibration import METHODS
@@ -47,7 +47,7 @@ class FitSettings(Recipe):
     """Steps between two evaluations on dev; by default twice an epoch."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many evaluations in a row without a new best; never by default."""
-    choose_by: Literal[*ALL_SCORES] | None = None
+    choose_by: Annotated[str, one_of(ALL_SCORES)] | None = None
     """The dev score by which the best weights are chosen; by default the first of the task's kind:
     accuracy, entity_f1 (tokens), pearson (scores) or micro_f1 (several labels)."""
     dropout: float | None = Field(None, ge=0, lt=1)
@@ -99,7 +99,7 @@ class WidthSettings(Recipe):
 
     widths: tuple[Width, ...] = Field((0.75,), min_length=1)
     """Shares of heads and neurons that stay, each a model; all are trained together."""
-    criterion: Literal[*WIDTH_CRITERIA] = "gradient"
+    criterion: Annotated[str, one_of(WIDTH_CRITERIA)] = "gradient"
     """What ranks heads and neurons: the loss's gradient (DynaBERT), the size of their weights, or
     chance (to compare with)."""
     importance_examples: int = Field(1000, ge=1)
@@ -113,9 +113,9 @@ class WidthSettings(Recipe):
 class SparseSettings(Recipe):
     """Pruning of single weights."""
 
-    method: Literal[*CRITERIA] = "magnitude"
+    method: Annotated[str, one_of(CRITERIA)] = "magnitude"
     """By the size of a weight, by where training moves it, or at random (to compare with)."""
-    scope: Literal[*SCOPES] = "local"
+    scope: Annotated[str, one_of(SCOPES)] = "local"
     """The same share of every matrix (`local`), of all matrices together (`global`), of each
     layer's matrices (`layer`), whole columns of every matrix (`columns`), or 2 of every 4 weights
     (`2:4`, at sparsity 0.5)."""
@@ -165,7 +165,7 @@ class InferenceSettings(Recipe):
 class EmbeddingSettings(Recipe):
     """How an encoder gives one vector a text."""
 
-    pooling: Literal[*POOLINGS] = "mean"
+    pooling: Annotated[str, one_of(POOLINGS)] = "mean"
     """The mean over all tokens of the text, or the state of [CLS]."""
     normalise: bool = True
     """Whether vectors have length 1, so that their products are cosines."""
@@ -183,7 +183,7 @@ class QuantiseSettings(Recipe):
 
     mode: Literal["static", "dynamic", "qat"] = "dynamic"
     """Activation ranges: from calibration, computed in every call, or trained."""
-    calibration: Literal[*METHODS] = "mse"
+    calibration: Annotated[str, one_of(METHODS)] = "mse"
     """`static`: how a range is chosen from the values in calibration batches."""
     percentile: float = Field(99.99, gt=50, le=100)
     """`hist`: share of values, in percent, that the range holds."""
@@ -198,7 +198,7 @@ class QuantiseSettings(Recipe):
     this machine has such an instruction. A model for other processors needs 64."""
     allowed_drop: float | None = Field(1.0, ge=0)
     """Points that INT8 may lose on dev; a model that loses more is refused."""
-    choose_by: Literal[*ALL_SCORES] | None = None
+    choose_by: Annotated[str, one_of(ALL_SCORES)] | None = None
     """The dev score that `allowed_drop` is about; by default the task's first score."""
 
 
@@ -264,5 +264,5 @@ class ChooseSettings(Recipe):
 
     allowed_loss: float = Field(1.0, ge=0)
     """Points on dev that the fastest form may lose against the unpruned FP32 student."""
-    choose_by: Literal[*ALL_SCORES] | None = None
+    choose_by: Annotated[str, one_of(ALL_SCORES)] | None = None
     """The dev score that `allowed_loss` is about; by default that of `train`."""

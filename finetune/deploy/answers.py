@@ -99,7 +99,7 @@ def label_sets(texts: list[str], data: EncodedLabelSets, logits: np.ndarray, lab
 
 
 def entities(
-    texts: list[str], data: EncodedTokens, logits: list[np.ndarray], labels: list[str]
+    texts: list[str], data: EncodedTokens, logits: np.ndarray, labels: list[str]
 ) -> list[Entities]:
     """The `Entities` of each text."""
     by_text: list[list[Entity]] = [[] for _ in texts]

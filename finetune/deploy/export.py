@@ -50,7 +50,7 @@ def opened_classifier(recipe: ExportRecipe) -> tuple[Source, dict]:
     """(the recipe's classifier, what deploy.json says of it besides)."""
     from finetune.training import classifier
 
-    loaded = classifier.load(recipe.classifier)
+    loaded = classifier.load(recipe.model)
     max_length = loaded.result.get("max_length", 128)
     more = {name: loaded.result[name] for name in (THRESHOLD,) if name in loaded.result}
     return source_of(loaded.model, loaded.labels, loaded.tokenizer, max_length), more
@@ -61,8 +61,8 @@ def opened_encoder(recipe: ExportRecipe) -> tuple[Source, dict]:
     from finetune.deploy.sentence_encoder import load_sentence_encoder
 
     settings = recipe.embedding
-    model = load_sentence_encoder(recipe.encoder, settings)
-    source = source_of(model, [], Path(recipe.encoder), settings.max_length)
+    model = load_sentence_encoder(recipe.model, settings)
+    source = source_of(model, [], recipe.model, settings.max_length)
     return source, {"embedding": settings.model_dump(mode="json")}
 
 

@@ -39,8 +39,13 @@ def write_onnx(source: Source, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         static = Path(folder)
         source.write_static(static)
-        to_onnx(static, static / "model.onnx")
-        fuse(static / "model.onnx", directory / "model.onnx")
+        write_fused_onnx(static, directory / "model.onnx")
+
+
+def write_fused_onnx(static: Path, output: Path) -> None:
+    """An ONNX file, fused, of the static graph in a directory; the directory gets one too."""
+    to_onnx(static, static / "model.onnx")
+    fuse(static / "model.onnx", output)
 
 
 def write_paddle(source: Source, directory: Path) -> None:

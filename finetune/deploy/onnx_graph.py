@@ -74,6 +74,13 @@ class Graph:
         graph.initializer.extend(constants)
         self._index()
 
+    def import_domain(self, domain: str) -> None:
+        """Let nodes use the operators of a domain, version 1 if none is imported."""
+        from onnx import helper
+
+        if not any(item.domain == domain for item in self.model.opset_import):
+            self.model.opset_import.append(helper.make_opsetid(domain, 1))
+
     def save(self, path: Path) -> None:
         """Write the model."""
         import onnx
@@ -129,8 +136,8 @@ def fuse_attention(graph: Graph) -> int:
         at = next(i for i, other in enumerate(nodes) if other.output[0] == output.output[0])
         nodes.remove(nodes[at])
         nodes.insert(at, node)
-    if softmaxes and not any(item.domain == MICROSOFT for item in graph.model.opset_import):
-        graph.model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    if softmaxes:
+        graph.import_domain(MICROSOFT)
     graph.prune()
     return len(softmaxes)
 

@@ -1,5 +1,6 @@
 """Text in, predictions out, whatever computes them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from finetune.training.files import read_labels, read_result
 from finetune.training.kinds import KINDS, kind_of
 from finetune.training.label_set_data import THRESHOLD
 from pretrain.encoders.config import read_config
+
+Pairs = Sequence[str | None] | None
+"""The second text of each text, if the task has any."""
 
 
 class Predictor:
@@ -37,17 +41,17 @@ class Predictor:
         self.encoder = WordPieceEncoder.of_directory(self.directory)
         self.batch_size = batch_size
 
-    def predict(self, texts: list[str], pairs: list[str | None] | None = None) -> list[Any]:
+    def predict(self, texts: list[str], pairs: Pairs = None) -> list[Any]:
         """One prediction a text, in order, of the class that `ANSWERS` has for the model's kind;
         UserError for an empty text."""
         data = self.encode(texts, pairs)
         return ANSWERS[self.kind](texts, data, self.encoded_logits(data), self.labels)
 
-    def logits(self, texts: list[str], pairs: list[str] | None = None) -> np.ndarray:
+    def logits(self, texts: list[str], pairs: Pairs = None) -> np.ndarray:
         """float32 [n, classes] (tokens: see `encoded_logits`); UserError for an empty text."""
         return self.encoded_logits(self.encode(texts, pairs))
 
-    def encode(self, texts: list[str], pairs: list[str] | None = None) -> Encoded:
+    def encode(self, texts: list[str], pairs: Pairs = None) -> Encoded:
         """Texts (or pairs) as the model's ids; UserError for an empty text."""
         for number, text in enumerate(texts, 1):
             if not text or not text.strip():
@@ -56,11 +60,9 @@ class Predictor:
             raise UserError(f"{len(texts)} texts but {len(pairs)} pairs")
         if not KINDS[self.kind].takes_pairs and any(pair is not None for pair in pairs or []):
             raise UserError(f"{self.directory}: finds entities in single texts, not in pairs")
+        seconds = pairs or [None] * len(texts)
         return self.encode_examples(
-            [
-                Example(text, pair)
-                for text, pair in zip(texts, pairs or [None] * len(texts), strict=True)
-            ]
+            [Example(text, pair) for text, pair in zip(texts, seconds, strict=True)]
         )
 
     def encode_examples(self, examples: list[Example]) -> Encoded:
@@ -69,7 +71,7 @@ class Predictor:
         data = encode(self.encoder, examples, self.max_length, self.labels)
         return data.with_decision(self.decision)
 
-    def encoded_logits(self, data: Encoded) -> np.ndarray | list[np.ndarray]:
+    def encoded_logits(self, data: Encoded) -> np.ndarray:
         """Logits of encoded examples, as `data.collect` shapes them."""
         results = outputs_of(self.backend, data, self.batch_size)
         classes = {row.shape[-1] for row in results} - {len(self.labels)}

@@ -59,7 +59,7 @@ def layer_masks(scores: dict[str, np.ndarray], share: float) -> dict[str, np.nda
     for name, score in scores.items():
         layer = name.partition("layers.")[2].partition(".")[0]
         layers.setdefault(layer, {})[name] = score
-    masks = {}
+    masks: dict[str, np.ndarray] = {}
     for matrices in layers.values():
         masks |= _jointly(matrices, share)
     return {name: masks[name] for name in scores}

@@ -31,6 +31,8 @@ def measure(model, data: Encoded, batch_size: int = 32, criterion: str = "gradie
         model.loss(logits, batch["labels"]).backward()
         total = _add(total, _of_batch(model, criterion))
         model.clear_gradients()
+    if total is None:
+        raise ValueError("importance is measured over examples, and there are none")
     return total
 
 

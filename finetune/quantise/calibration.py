@@ -37,7 +37,7 @@ class Observation:
         return self.lowest + (np.arange(BINS) + 0.5) / BINS * (self.highest - self.lowest)
 
 
-def activation_grid(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+def activation_grid(low: float, high: float) -> tuple[np.float32, np.uint8]:
     """float32 scale and uint8 zero point that cover [low, high] and hold 0 exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = max((high - low) / (LEVELS - 1), 1e-8)

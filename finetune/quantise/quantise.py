@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
     fp32_file, int8_file = source / "model.onnx", directory / "model.onnx"
     quantise_file(fp32_file, int8_file, settings, calibration, source)
     products = len(onnx_int8.products(Graph(fp32_file)))
-    evidence = {
+    evidence: dict[str, Any] = {
         "kernels": checks.require_int8_kernels(int8_file, calibration[0], products),
         "layer_errors": checks.layer_errors(fp32_file, int8_file, calibration[0]),
     }
@@ -89,12 +90,12 @@ def quantise_file(
     fp32: Path, int8: Path, settings: QuantiseSettings, calibration: list[dict], source: Path
 ) -> None:
     """Write the INT8 graph of an exported FP32 graph in the way `settings` asks for."""
-    options = {"per_channel": settings.per_channel, "peak": weight_peak(settings)}
+    per_channel, peak = settings.per_channel, weight_peak(settings)
     if settings.mode == "dynamic":
-        onnx_int8.quantise_dynamic(fp32, int8, **options)
+        onnx_int8.quantise_dynamic(fp32, int8, per_channel=per_channel, peak=peak)
     else:
         ranges = RANGES[settings.mode](fp32, settings, calibration, source)
-        onnx_int8.quantise_static(fp32, int8, ranges, **options)
+        onnx_int8.quantise_static(fp32, int8, ranges, per_channel=per_channel, peak=peak)
 
 
 def weight_peak(settings: QuantiseSettings) -> int:

@@ -21,7 +21,7 @@ def majority(task: Task) -> Majority | None:
     """The majority class on the held-out split; None for tasks without one label a text."""
     if task.kind != "classification":
         return None
-    counts = np.bincount([example.label for example in task.split("train")])
+    counts = np.bincount([e.label for e in task.split("train") if e.label is not None])
     commonest = int(counts.argmax())
     labels = np.array([example.label for example in task.held_out()])
     predicted = np.full_like(labels, commonest)

@@ -3,6 +3,7 @@
 import time
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from finetune.deploy.backends import Backend, open_backend
 from finetune.settings import ReportSettings
 from finetune.training.batches import Encoded
 
+Name = TypeVar("Name")
 WARM_UP = 2  # rounds that are not counted
 
 
@@ -42,8 +44,8 @@ def measure_speed(
 
 
 def latencies(
-    backends: dict[str, Backend], batches: dict[str, list[dict]], repeats: int
-) -> dict[str, np.ndarray]:
+    backends: dict[Name, Backend], batches: dict[Name, list[dict]], repeats: int
+) -> dict[Name, np.ndarray]:
     """Milliseconds of each call, float64 [repeats] by model; round by round, models in turn."""
     times = {name: np.empty(repeats) for name in backends}
     for number in range(-WARM_UP, repeats):

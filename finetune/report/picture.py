@@ -12,6 +12,7 @@ def scatter(report: dict, path: Path) -> None:
     it, so that a difference is seen against what no training at all reaches.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
     rows, score = report["models"], report["score"]
@@ -49,7 +50,7 @@ def scatter(report: dict, path: Path) -> None:
         axes.annotate(
             f"always {report['majority']['label']!r}: {floor:.1f}%",
             (0.99, floor),
-            xycoords=("axes fraction", "data"),
+            xycoords=axes.get_yaxis_transform(),  # x in shares of the axes, y in data
             ha="right",
             va="bottom",
             fontsize=8,
@@ -64,6 +65,7 @@ def scatter(report: dict, path: Path) -> None:
     numbered = [f"{i}  {text}" for i, text in enumerate(labels, 1)]
     legend = figure.legend(handles, numbered, fontsize=8, loc="outside lower center", ncols=2)
     for handle in legend.legend_handles:
-        handle.set_sizes([60])
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([60])
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")

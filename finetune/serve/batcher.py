@@ -107,7 +107,9 @@ class Batcher:
 
     async def _answer(self, batch: list[QueuedRequest]) -> None:
         texts = [text for request in batch for text in request.texts]
-        pairs = [pair for request in batch for pair in request.pairs or [None] * len(request.texts)]
+        pairs: list[str | None] = []
+        for request in batch:
+            pairs += request.pairs or [None] * len(request.texts)
         try:
             with self.metrics.call_seconds.time():
                 predictions = await asyncio.to_thread(self.predictor.predict, texts, pairs)

@@ -149,8 +149,8 @@ def _example(record: dict, form: Format, index: dict[str, int], where: str) -> E
 
 def _labels_of(directory: Path, name: str, form: Format) -> list[str]:
     """Labels from labels.json when it is there (TNEWS, IFLYTEK), else from the training data."""
-    path = directory / "labels.json"
-    if not path.exists():
+    path: Path | None = directory / "labels.json"
+    if not (directory / "labels.json").exists():
         path = _split_file(directory, "train")
     if path is None:
         raise UserError(_missing(name, directory, "labels.json or train.json"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from data_pipeline.base.errors import UserError
 from finetune.tasks import bio
 from finetune.tasks.base import Example, Span, Task
-from finetune.tasks.files import lines_of, records, require_files
+from finetune.tasks.files import lines_of, records, training_file
 from finetune.tasks.options import TaskOptions
 
 CLUENER_TYPES = (
@@ -101,17 +101,17 @@ def msra(settings: TaskOptions) -> Task:
 
 def bio_file(settings: TaskOptions) -> Task:
     """A user's own entities from `settings.train/dev/test`; the types are those of train."""
-    require_files(settings)
-    sentences = bio_sentences(settings.train, None)
-    types = sorted({span.label for example in sentences for span in example.spans})
+    train = training_file(settings)
+    sentences = bio_sentences(train, None)
+    types = sorted({span.label for example in sentences for span in example.spans or ()})
     if not types:
-        raise UserError(f"{settings.train}: no entity in it; every label is O")
+        raise UserError(f"{train}: no entity in it; every label is O")
 
     def read(split: str) -> list[Example] | None:
         path = getattr(settings, split)
         return None if path is None else list(bio_sentences(path, types))
 
-    return Task(settings.train.stem, bio.labels_of(types), read, kind="tokens")
+    return Task(train.stem, bio.labels_of(types), read, kind="tokens")
 
 
 def bio_sentences(path: Path, types: tuple[str, ...] | list[str] | None) -> Iterator[Example]:

@@ -18,26 +18,27 @@ csv.field_size_limit(16 << 20)  # the module's default of 128 kB is less than on
 
 def labelled_file(settings: TaskOptions) -> Task:
     """A task from `settings.train/dev/test`; labels are those of train, in sorted order."""
-    require_files(settings)
-    labels = sorted({one_label(row.label) for row in rows(settings.train, settings)})
+    train = training_file(settings)
+    labels = sorted({one_label(row.label) for row in rows(train, settings)})
     if len(labels) < 2:
-        raise UserError(f"{settings.train}: one label only ({labels}); nothing to tell apart")
+        raise UserError(f"{train}: one label only ({labels}); nothing to tell apart")
 
     def read(split: str) -> list[Example] | None:
         path = getattr(settings, split)
         return None if path is None else examples(path, settings, labels)
 
-    return Task(settings.train.stem, labels, read)
+    return Task(train.stem, labels, read)
 
 
-def require_files(settings: TaskOptions) -> None:
-    """UserError unless there are files to train on and to choose by."""
+def training_file(settings: TaskOptions) -> Path:
+    """`settings.train`; UserError unless there are files to train on and to choose by."""
     if settings.train is None:
         raise UserError(
             f"task.train: missing; a task of name {settings.name!r} reads its training data there"
         )
     if settings.dev is None and settings.test is None:
         raise UserError("task.dev: missing; the best checkpoint is chosen on it")
+    return settings.train
 
 
 def one_label(value: Any) -> str:

@@ -4,18 +4,16 @@ from typing import Any
 
 from data_pipeline.base.errors import UserError
 from finetune.tasks.base import Example, Task
-from finetune.tasks.files import LabelledRow, index_of, require_files, rows
+from finetune.tasks.files import LabelledRow, index_of, rows, training_file
 from finetune.tasks.options import TaskOptions
 
 
 def multi_label_file(settings: TaskOptions) -> Task:
     """A task from `settings.train/dev/test`; labels are those of train, in sorted order."""
-    require_files(settings)
-    names = sorted(
-        {name for row in rows(settings.train, settings) for name in names_of(row, settings)}
-    )
+    train = training_file(settings)
+    names = sorted({name for row in rows(train, settings) for name in names_of(row, settings)})
     if not names:
-        raise UserError(f"{settings.train}: no text has a label")
+        raise UserError(f"{train}: no text has a label")
     index = {name: number for number, name in enumerate(names)}
 
     def read(split: str) -> list[Example] | None:
@@ -26,7 +24,7 @@ def multi_label_file(settings: TaskOptions) -> Task:
         indices = {index_of(name, index, row.where) for name in names_of(row, settings)}
         return Example(row.text, row.pair, labels=tuple(sorted(indices)))
 
-    return Task(settings.train.stem, names, read, kind="multi_label")
+    return Task(train.stem, names, read, kind="multi_label")
 
 
 def names_of(row: LabelledRow, settings: TaskOptions) -> list[str]:

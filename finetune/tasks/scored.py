@@ -5,13 +5,13 @@ from typing import Any
 
 from data_pipeline.base.errors import UserError
 from finetune.tasks.base import Example, Task
-from finetune.tasks.files import require_files, rows
+from finetune.tasks.files import rows, training_file
 from finetune.tasks.options import TaskOptions
 
 
 def score_file(settings: TaskOptions) -> Task:
     """A task from `settings.train/dev/test`, whose column `settings.label` holds numbers."""
-    require_files(settings)
+    train = training_file(settings)
 
     def read(split: str) -> list[Example] | None:
         path = getattr(settings, split)
@@ -25,7 +25,7 @@ def score_file(settings: TaskOptions) -> Task:
             raise UserError(f"{path}: all scores are equal; nothing to learn")
         return examples
 
-    return Task(settings.train.stem, [settings.label], read, kind="regression")
+    return Task(train.stem, [settings.label], read, kind="regression")
 
 
 def number_in(value: Any, column: str, where: str) -> float:

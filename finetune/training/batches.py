@@ -1,6 +1,6 @@
 """Encoded examples, and batches of them that waste little on padding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -104,6 +104,14 @@ class Encoded:
     def scores(self, logits: np.ndarray) -> dict[str, float]:
         """Scores by name."""
         return scores(logits, self.labels)
+
+
+def ragged(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays of different lengths as one array of objects [n]."""
+    array = np.empty(len(rows), object)
+    for number, row in enumerate(rows):  # numpy would stack rows of equal lengths
+        array[number] = row
+    return array
 
 
 def encode(encoder, examples: list[Example], max_length: int) -> Encoded:

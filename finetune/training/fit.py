@@ -10,6 +10,7 @@ from data_pipeline.base.progress import Progress
 from finetune.settings import FitSettings
 from finetune.training import ranks
 from finetune.training.batches import Encoded, shuffled
+from pretrain.encoders import device
 from pretrain.encoders.cpu import fast_cpu
 from pretrain.encoders.linear import replaced_linears
 from pretrain.training import precision
@@ -52,8 +53,8 @@ def fit(
     masks go there). With `keep_last` the last weights stay, as a schedule that ends in its most
     pruned state needs. `on_evaluation` may raise to end the training.
 
-    The host reads the loss at evaluations and every SHOW_EVERY steps only, so that a GPU need not
-    wait for it.
+    The host reads the loss at evaluations and every SHOW_EVERY steps only, and batches are copied
+    without waiting, so that it prepares the next ones while a GPU computes.
     """
     precision.configure(number_formats(settings))
     scaler = paddle.amp.GradScaler(
@@ -164,7 +165,7 @@ def _batches(data: Encoded, settings: FitSettings, total: int):
 
 
 def _tensors(batch: dict) -> dict:
-    return {name: paddle.to_tensor(value) for name, value in batch.items()}
+    return {name: device.to_device(value) for name, value in batch.items()}
 
 
 def _optimizer(model, settings: FitSettings, total: int):

@@ -69,8 +69,7 @@ class Classifier(EncoderModel):
 
     def soft_loss(self, logits, target, labels, temperature: float = 1.0, weight=None):
         """The loss against a teacher's logits `target` of the same shape, a scalar."""
-        rows = (counted(values, labels) for values in (logits, target))
-        return soft_cross_entropy(*rows, temperature)
+        return soft_cross_entropy(counted(logits, labels), counted(target, labels), temperature)
 
 
 class TokenClassifier(Classifier):

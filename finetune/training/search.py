@@ -242,7 +242,7 @@ def plots(study, directory: Path, score: str) -> None:
     """history.png: score by trial; settings.png: score by setting."""
     import warnings
 
-    import matplotlib
+    import matplotlib.style
 
     matplotlib.use("Agg")
     from matplotlib import pyplot

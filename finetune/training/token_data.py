@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from finetune.tasks import Example, Span, bio
-from finetune.training.batches import IGNORE, Encoded, pad
+from finetune.training.batches import IGNORE, Encoded, pad, ragged
 from finetune.training.scores import ENTITY_SCORES
 
 
@@ -23,8 +23,8 @@ class EncodedTokens(Encoded):
     """Rows of token ids with a label for each token; several rows may be of one example."""
 
     score_names: ClassVar[tuple[str, ...]] = tuple(ENTITY_SCORES)
-    labels: list[np.ndarray]
-    """int64 [tokens] of each row."""
+    labels: np.ndarray
+    """Of objects [rows]: int64 [tokens] of each row; logits are rows in the same way."""
     names: list[str] = field(default_factory=list)
     """The BIO labels, in the order of the logits."""
     places: list[np.ndarray] = field(default_factory=list)
@@ -37,9 +37,9 @@ class EncodedTokens(Encoded):
 
     def subset(self, rows: np.ndarray) -> "EncodedTokens":
         """The given rows."""
-        names = ("input_ids", "token_type_ids", "labels", "places", "gold")
+        names = ("input_ids", "token_type_ids", "places", "gold")
         columns = {name: [getattr(self, name)[row] for row in rows] for name in names}
-        return replace(self, **columns, examples=self.examples[rows])
+        return replace(self, **columns, labels=self.labels[rows], examples=self.examples[rows])
 
     def count(self, rows: np.ndarray) -> int:
         """Labelled tokens of these rows."""
@@ -49,21 +49,21 @@ class EncodedTokens(Encoded):
         """int64 [B, length], `IGNORE` beyond the end of a row."""
         return pad([self.labels[row] for row in rows], length, IGNORE)
 
-    def collect(self, logits: list[np.ndarray]) -> list[np.ndarray]:
-        """float32 [tokens, labels] of each row, without padding."""
-        return [row[: len(ids)] for row, ids in zip(logits, self.input_ids, strict=True)]
+    def collect(self, logits: list[np.ndarray]) -> np.ndarray:
+        """Of objects [rows]: float32 [tokens, labels] of each row, without padding."""
+        return ragged([row[: len(ids)] for row, ids in zip(logits, self.input_ids, strict=True)])
 
     def counted_labels(self) -> np.ndarray:
         """All labels that count, int64 [n]."""
         labels = np.concatenate(self.labels)
         return labels[labels != IGNORE]
 
-    def scores(self, logits: list[np.ndarray]) -> dict[str, float]:
+    def scores(self, logits: np.ndarray) -> dict[str, float]:
         """Exact match of entities (place and type), over all of them together (micro-average)."""
         counts = self.matches(logits).sum(0).tolist()
         return {name: function(*counts) for name, function in ENTITY_SCORES.items()}
 
-    def matches(self, logits: list[np.ndarray]) -> np.ndarray:
+    def matches(self, logits: np.ndarray) -> np.ndarray:
         """int64 [rows, 3]: entities that are right, predicted, and in the gold data."""
         rows = np.zeros((len(self), 3), np.int64)
         for row, values in enumerate(logits):
@@ -71,7 +71,7 @@ class EncodedTokens(Encoded):
             rows[row] = len(set(predicted) & set(gold)), len(predicted), len(gold)
         return rows
 
-    def parts(self, logits: list[np.ndarray]) -> np.ndarray:
+    def parts(self, logits: np.ndarray) -> np.ndarray:
         """See `Encoded.parts`; the main score is entity F1."""
         hit, predicted, expected = self.matches(logits).T
         return np.stack([2.0 * hit, predicted + expected], 1)
@@ -112,7 +112,8 @@ def encode_tokens(
             places.append(place)
             owners.append(number)
             gold.append(tuple(span for span in spans if start <= span.start < end))
-    return EncodedTokens(ids, types, labels, names, places, np.asarray(owners, np.int64), gold)
+    examples_of_rows = np.asarray(owners, np.int64)
+    return EncodedTokens(ids, types, ragged(labels), names, places, examples_of_rows, gold)
 
 
 @dataclass(frozen=True)
@@ -174,8 +175,8 @@ def tags_of(places: np.ndarray, spans: tuple[Span, ...]) -> list[str]:
     """
     tags = [bio.OUTSIDE] * len(places)
     for span in spans:
-        inside = np.flatnonzero((places[:, 0] < span.end) & (places[:, 1] > span.start))
-        inside = [token for token in inside if tags[token] == bio.OUTSIDE]
+        overlapping = np.flatnonzero((places[:, 0] < span.end) & (places[:, 1] > span.start))
+        inside = [token for token in overlapping if tags[token] == bio.OUTSIDE]
         for token in inside:
             tags[token] = f"{'B' if token == inside[0] else 'I'}-{span.label}"
     return tags

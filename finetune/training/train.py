@@ -82,7 +82,7 @@ def losses_of(
         inputs = batch["input_ids"], batch["token_type_ids"]
         logits = model(*inputs)
         loss = model.loss(logits, batch["labels"], weight)
-        if teacher is not None:
+        if teacher is not None and distill is not None:
             with paddle.no_grad():
                 target = teacher(*inputs)
             soft = model.soft_loss(logits, target, batch["labels"], distill.temperature, weight)

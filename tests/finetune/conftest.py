@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline.base.recipes import check
 from finetune import stages
-from finetune.recipes import ExportRecipe, QuantiseRecipe, TrainRecipe
+from finetune.recipes import ExportRecipe, QatRecipe, QuantiseRecipe, SparseRecipe, TrainRecipe
 from finetune.settings import FitSettings
 from finetune.tasks.settings import TaskSettings
 
@@ -109,6 +109,30 @@ def exported(classifier: Path) -> Path:
     """The ONNX export of a classifier, next to it."""
     directory = classifier.with_name(f"{classifier.name}-onnx")
     return stages.export(ExportRecipe(output_dir=directory, classifier=classifier))
+
+
+def rounded_and_sparse(classifier: Path, task) -> tuple[Path, Path]:
+    """(a classifier trained on with rounding to 8 bits, one half of whose weights movement pruning
+    made zero), next to it."""
+    fit = {"epochs": 4, "batch_size": 16, "learning_rate": 1e-3, "dropout": 0.0}
+    values = {"classifier": str(classifier), "task": task.model_dump(mode="json")}
+    qat = values | {"output_dir": f"{classifier}-qat", "qat": fit | {"epochs": 1}}
+    sparse = values | {
+        "output_dir": f"{classifier}-sparse",
+        "sparse": {"method": "movement", "sparsity": 0.5, "every": 2, "fit": fit},
+    }
+    return (
+        stages.qat(check(QatRecipe, qat, "test")),
+        stages.sparsify(check(SparseRecipe, sparse, "test")),
+    )
+
+
+def zeros_of(directory: Path) -> float:
+    """Share of zeros in the matrices of a classifier's layers."""
+    from finetune.prune.sparse import sparsity
+    from finetune.training import classifier
+
+    return sparsity(classifier.load(directory).model)
 
 
 def jsonl_splits(workshop: Path, name: str, rows_of) -> dict[str, Path]:

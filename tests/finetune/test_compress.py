@@ -177,22 +177,6 @@ def test_the_shipped_recipes_are_valid(name):
     assert recipes.load(CompressRecipe, RECIPES / name / "compress.yaml").student
 
 
-def test_demo_and_published_recipes_differ_in_values_only():
-    def keys(values, prefix=""):
-        found = set()
-        for key, value in values.items():
-            found.add(prefix + key)
-            if isinstance(value, dict):
-                found |= keys(value, f"{prefix}{key}.")
-        return found
-
-    one, other = (
-        keys(recipes.read_yaml(RECIPES / name / "compress.yaml"))
-        for name in ("demo", "ppminilm-6l-768h")
-    )
-    assert one == other
-
-
 @pytest.mark.parametrize("command", ["", "train", "compress", "predict", "serve"])
 def test_help_imports_nothing_heavy(command):
     code = (

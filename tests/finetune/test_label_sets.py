@@ -16,7 +16,15 @@ from finetune.tasks import open_task
 from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.kinds import encode_examples
-from tests.finetune.conftest import exported, jsonl_splits, sentences, trained, write_jsonl
+from tests.finetune.conftest import (
+    exported,
+    jsonl_splits,
+    rounded_and_sparse,
+    sentences,
+    trained,
+    write_jsonl,
+    zeros_of,
+)
 
 FIT = FitSettings(epochs=10, batch_size=16, learning_rate=3e-3, dropout=0.0)
 LABELS = {"market": "股", "rain": "雨", "sun": "晴"}
@@ -138,6 +146,17 @@ def test_widths_a_teacher_and_balance_work_on_label_sets(workshop, encoder, tagg
     distill = DistillSettings(teacher=tagger, alpha=0.8)
     taught = trained(workshop / "tagger-taught", encoder, task, fit, distill=distill)
     assert json.loads((taught / "result.json").read_text())["micro_f1"] > 0.8
+
+
+def test_training_for_int8_and_movement_pruning_work_on_label_sets(tagger, task):
+    """Their thresholds are chosen anew on dev, and are those of the stored models."""
+    rounded, sparse = rounded_and_sparse(tagger, task)
+    for directory in (rounded, sparse):
+        result = json.loads((directory / "result.json").read_text())
+        assert result["dev"].keys() == {"micro_f1", "macro_f1"}
+        assert result["micro_f1"] > 0.85 and 0 < result["threshold"] < 1
+        assert micro_f1(directory, task) == pytest.approx(result["micro_f1"], abs=0.05)
+    assert zeros_of(sparse) == pytest.approx(0.5, abs=0.01)
 
 
 def test_tables_separate_labels_and_refusals_name_the_row(tmp_path):

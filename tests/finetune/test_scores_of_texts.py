@@ -23,9 +23,11 @@ from tests.finetune.conftest import (
     WEATHER,
     exported,
     jsonl_splits,
+    rounded_and_sparse,
     sentences,
     trained,
     write_jsonl,
+    zeros_of,
 )
 
 FIT = FitSettings(epochs=10, batch_size=16, learning_rate=3e-3, dropout=0.0)
@@ -134,6 +136,17 @@ def test_widths_and_a_teacher_work_on_scores(workshop, encoder, scorer, task):
     distill = DistillSettings(teacher=scorer, alpha=1.0)  # no label is seen
     taught = trained(workshop / "scorer-taught", encoder, task, FIT, distill=distill)
     assert json.loads((taught / "result.json").read_text())["pearson"] > 0.8
+
+
+def test_training_for_int8_and_movement_pruning_work_on_scores(scorer, task):
+    rounded, sparse = rounded_and_sparse(scorer, task)
+    for directory in (rounded, sparse):
+        result = json.loads((directory / "result.json").read_text())
+        assert result["dev"].keys() == {"pearson", "spearman"} and result["pearson"] > 0.85
+        gold, predicted = gold_and_predicted(directory, task)
+        assert stats.pearsonr(gold, predicted)[0] == pytest.approx(result["pearson"], abs=0.05)
+        assert np.abs(np.subtract(gold, predicted)).mean() < 12  # of 0 to 70
+    assert zeros_of(sparse) == pytest.approx(0.5, abs=0.01)
 
 
 def test_training_in_standard_deviations_leaves_no_trace_in_the_weights(encoder):

@@ -21,7 +21,7 @@ from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.kinds import encode_examples
 from finetune.training.token_data import pieces
-from tests.finetune.conftest import exported, trained
+from tests.finetune.conftest import exported, rounded_and_sparse, trained, zeros_of
 
 PLACES, FILLER = ("晴天", "雨", "雪风"), "我你他是不很好坏了的在有和"
 
@@ -157,6 +157,17 @@ def test_widths_and_a_teacher_work_on_tokens(workshop, encoder, token_dir, task)
     distill = DistillSettings(teacher=token_dir, alpha=1.0)  # no label is seen
     taught = trained(workshop / "tokens-taught", encoder, task, fit, distill=distill)
     assert json.loads((taught / "result.json").read_text())["entity_f1"] > 0.8
+
+
+def test_training_for_int8_and_movement_pruning_work_on_tokens(token_dir, task):
+    rounded, sparse = rounded_and_sparse(token_dir, task)
+    for directory in (rounded, sparse):
+        result = json.loads((directory / "result.json").read_text())
+        assert result["dev"].keys() == {"entity_f1", "entity_precision", "entity_recall"}
+        assert result["entity_f1"] > 0.85
+        (entities,) = Predictor(directory).predict(["我晴天你他是不"])
+        assert [(e.start, e.end, e.label) for e in entities.entities] == [(1, 3, "LOC")]
+    assert zeros_of(sparse) == pytest.approx(0.5, abs=0.01)
 
 
 def test_pairs_other_tasks_and_other_scores_are_refused(

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -57,6 +58,19 @@ def test_the_encoding_of_a_text_does_not_depend_on_its_neighbours(dynamic):
     alone = dynamic.logits(["今晴是很好"], [""])
     beside = dynamic.logits(["今晴是很好", "股是很不好他"], ["", "股票跌"])
     np.testing.assert_allclose(beside[:1], alone, atol=1e-6)
+
+
+def test_no_thread_spins_after_a_call(onnx_dir):
+    """It would take the core from whatever comes next, another model's call say."""
+    backend = Predictor(onnx_dir, threads=2).backend
+    ids = np.full((8, 64), 7)
+    seconds = []
+    for _ in range(5):
+        backend.logits(ids, np.zeros_like(ids))
+        before = time.process_time()
+        time.sleep(0.02)
+        seconds.append(time.process_time() - before)
+    assert min(seconds) < 0.002
 
 
 def test_softmax_of_large_logits():

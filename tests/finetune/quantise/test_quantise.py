@@ -136,14 +136,26 @@ def test_per_channel_weights_are_nearer():
     assert errors[0] < errors[1] / 3
 
 
+def test_biases_are_added_inside_the_integer_kernels(onnx_dir, int8_dir):
+    """And nowhere else: a pass over every product's output would cost more than the sum."""
+    fp32, int8 = (Graph(path / "model.onnx") for path in (onnx_dir, int8_dir))
+    kernels = [n for n in int8.model.graph.node if n.op_type == "MatMulIntegerToFloat"]
+    assert len(kernels) == PRODUCTS
+    biases = {node.input[6] for node in kernels}
+    assert len(biases) == PRODUCTS
+    additions = [
+        sum(node.op_type == "Add" for node in graph.model.graph.node) for graph in (fp32, int8)
+    ]
+    assert additions[0] - additions[1] == PRODUCTS
+
+
 def test_weights_stay_within_the_peak_asked_for(tmp_path, onnx_dir, task, monkeypatch):
     made = quantised(tmp_path / "small", onnx_dir, task, mode="static", weight_peak=64)
     graph = Graph(made / "model.onnx")
     weights = [
-        graph.value(node.input[0])
+        graph.value(node.input[1])
         for node in graph.model.graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0].endswith(".int8")
-        if len(node.attribute)  # per column: products, not embeddings
+        if node.op_type == "MatMulIntegerToFloat"
     ]
     assert len(weights) == PRODUCTS
     assert {int(np.abs(weight).max()) for weight in weights} == {64}
