@@ -66,14 +66,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", type=Path, default=Path("assets/teacher"))
     parser.add_argument("--shards", type=Path, help="default: the packaged text, in WORK/shards")
     parser.add_argument("--steps", type=int, default=2000, help="of each pre-training")
-    parser.add_argument("--batch", type=int, default=64, help="samples a step")
-    parser.add_argument("--group", type=int, default=32, help="samples related to each other")
+    parser.add_argument("--batch", type=int, default=16, help="samples a step")
+    parser.add_argument("--group", type=int, default=16, help="samples related to each other")
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="of pre-training")
     parser.add_argument("--teacher_layer", type=int, help="default: the last but one")
     parser.add_argument("--seeds", type=int, default=3, help="pre-training seeds of the main ones")
     parser.add_argument("--fine_tunings", type=int, default=3, help="seeds of each task")
     parser.add_argument(
-        "--rates", type=float, nargs="+", default=[1e-4, 4e-4], help="of fine-tuning, best on dev"
+        "--rates", type=float, nargs="+", default=[2e-4, 5e-4], help="of fine-tuning, best on dev"
     )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
     parser.add_argument("--hours_only", action="store_true", help="predict the hours and end")
@@ -134,7 +134,7 @@ class Benchmark:
 
     def score_all(self) -> dict:
         """Contender to pre-training seed to task to results, in the order of work."""
-        for name in ("teacher", "untrained", "masked_lm", *RELATIONS):
+        for name in (*(name for name in CONTENDERS if name not in DISTILLED), *RELATIONS):
             self.score(name, 1)
         self.best = max(RELATIONS, key=self.on_dev)
         print(f"best relations on dev: {self.best}", flush=True)

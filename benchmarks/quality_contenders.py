@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import check
@@ -26,19 +28,23 @@ class Contender:
     """Of the distillation recipe, by dotted name."""
     on_best: bool = False
     """Whether the relations are those of the best of RELATIONS."""
+    start: str = "corpus"
+    """The student before its first step: an entry of STARTS."""
 
 
 RELATIONS = ("token", "sample", "mixture")  # the best of them on dev is taken further
 CONTENDERS = {
     "teacher": Contender("the teacher itself", "teacher"),
-    "untrained": Contender("never pre-trained", "untrained"),
+    "untrained": Contender("never pre-trained", "untrained", start="drawn"),
+    "start": Contender("never pre-trained, started from the corpus", "untrained"),
+    "layers": Contender("layers of the teacher, not trained on", "untrained", start="layers"),
     "masked_lm": Contender("masked language model alone", "masked_lm"),
     "token": Contender("token-token relations", "distill", {"relations.beta": 0.0}),
     "sample": Contender("sample-sample relations (published)", "distill", {"relations.beta": 1.0}),
     "mixture": Contender("half token, half sample", "distill", {"relations.beta": 0.5}),
     "hidden": Contender("best, with relation H", "distill", {"relations.hidden": 1.0}, True),
     "int8": Contender("best, INT8 teacher", "distill", {"teacher.engine": "onnx_int8"}, True),
-    "copied": Contender("best, from the teacher's layers", "distill", {}, True),
+    "copied": Contender("best, from the teacher's layers", "distill", {}, True, "layers"),
 }
 DISTILLED = tuple(name for name, contender in CONTENDERS.items() if contender.kind == "distill")
 
@@ -74,10 +80,29 @@ class Plan:
         }
 
 
+def copied_layers(plan: Plan) -> dict:
+    """Layers spread from the first to the one that is learned, and the teacher's activation."""
+    count, last = plan.student["num_hidden_layers"], plan.teacher_layer
+    layers = np.linspace(1, last, count) if count > 1 else [last]
+    return {
+        "from_teacher_layers": [round(layer) for layer in layers],
+        "hidden_act": read_config(plan.teacher)["hidden_act"],
+    }
+
+
+FROM_CORPUS = {"words": "cooccurrence", "local_attention": True, "neighbours": True}
+# What a student's weights are before its first step: changes of a recipe's sections.
+STARTS = {
+    "drawn": lambda plan: {},
+    "corpus": lambda plan: {"initial_weights": FROM_CORPUS},
+    "layers": lambda plan: {"student": copied_layers(plan)},
+}
+
+
 def relation_heads(teacher: Path) -> int:
-    """R: the largest of the usual numbers of relation heads that divides the teacher's width."""
+    """R: as many relation heads as leave each 16 numbers, the ratio of MiniLMv2's recipes."""
     width = read_config(teacher)["hidden_size"]
-    return next(heads for heads in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if width % heads == 0)
+    return next(heads for heads in range(max(1, width // 16), 0, -1) if width % heads == 0)
 
 
 def encoder_of(name: str, seed: int, plan: Plan, best: str | None = None) -> Path:
@@ -99,16 +124,11 @@ def distill_values(name: str, seed: int, plan: Plan, best: str | None) -> dict:
         "relations": {"heads": plan.heads},
     }
     contender = CONTENDERS[name]
+    for section, settings in STARTS[contender.start](plan).items():
+        values[section] = values.get(section, {}) | settings
     changes = dict(contender.changes)
     if contender.on_best:
         changes = {**CONTENDERS[best].changes, **changes}
-    if name == "copied":
-        layers = read_config(plan.teacher)["num_hidden_layers"]
-        count = plan.student["num_hidden_layers"]
-        values["student"]["from_teacher_layers"] = [
-            round((number + 1) * layers / count) for number in range(count)
-        ]
-        values["student"]["hidden_act"] = read_config(plan.teacher)["hidden_act"]
     for dotted, value in changes.items():
         section, key = dotted.split(".")
         values[section][key] = value
@@ -144,19 +164,19 @@ def untrained(name: str, seed: int, plan: Plan, best: str | None, directory: Pat
     from pretrain.release.write import initial_student, write_encoder
 
     if not (directory / "model.safetensors").exists():
-        recipe = check(DistillRecipe, distill_values("token", seed, plan, None), name)
+        recipe = check(DistillRecipe, distill_values(name, seed, plan, best), name)
         tokens, lower_case = tokenizer.read(plan.teacher)
-        write_encoder(initial_student(recipe, tokens, False), directory, tokens, lower_case)
+        write_encoder(initial_student(recipe, tokens, True), directory, tokens, lower_case)
     return directory
 
 
 def masked_lm(name: str, seed: int, plan: Plan, best: str | None, directory: Path) -> Path:
-    """The student's shape pre-trained by whole-word masking on the same samples."""
+    """The same student pre-trained by whole-word masking on the same samples."""
     from pretrain import mlm
     from pretrain.recipe import MaskedLMRecipe
 
     values = {**shared_values(name, seed, plan), "encoder": plan.student, "masking": {}}
-    values["model_dir"] = str(directory)
+    values |= {"model_dir": str(directory), "initial_weights": FROM_CORPUS}
     train(check(MaskedLMRecipe, values, name), mlm.build, mlm.write_teacher)
     return directory
 

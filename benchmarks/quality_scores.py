@@ -13,7 +13,7 @@ from finetune.settings import FitSettings
 from finetune.tasks import Example, Task, open_task
 from finetune.tasks.settings import TaskSettings
 
-BATCH = 32
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,12 @@ class FineTuning:
 
 
 TASKS = {
-    "inews": FineTuning(4, 48),
-    "reviews": FineTuning(2, 96),
-    "reviews_500": FineTuning(12, 96),
-    "inews_matching": FineTuning(4, 96),
-    "people_daily_ner": FineTuning(3, 128, 8000),
+    "inews": FineTuning(2, 48),
+    "reviews": FineTuning(1, 96),
+    "reviews_500": FineTuning(4, 96, held_out_limit=1000),
+    "inews_matching": FineTuning(2, 96, 1500),
+    "people_daily_ner": FineTuning(4, 128, 1000, 1000),
+    "people_daily_pos": FineTuning(4, 128, 1000, 1000),
 }
 SMOKE_TASKS = {
     "reviews_500": FineTuning(1, 24, 64, 48),
