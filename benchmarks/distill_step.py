@@ -15,7 +15,8 @@ sizes; sentences come from shards of the packaged teacher's vocabulary.
   after the layer that is learned, on the same batches as ours. torch_fp32_shuffled: the same
   samples in random order.
 
-With --device gpu: ours_dynamic and ours_bfloat16 for ours, and everything else on the GPU too.
+With --device gpu: ours_dynamic and ours_bfloat16 for ours, and everything else on the GPU too;
+peaks are then of its memory.
 
 Ratios are of medians over the rounds; SEQ_S_min and SEQ_S_max are over the rounds.
 matmul_ceiling_share is of Paddle's largest product, measured in the same process. The load average
@@ -218,15 +219,21 @@ def measure(step, updates, options: argparse.Namespace) -> dict:
         step(batches)
     step.wait()
     seconds = time.perf_counter() - began
+    on_gpu = options.device == "gpu"
     ids = [getattr(batch, "input_ids", batch) for batch in timed]
     return {
         "seq_s": GROUP * options.batches / seconds,
         "data_wait_share": waited / seconds,
         "load_average": os.getloadavg()[0],
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": step.peak_gpu_mb() if on_gpu else peak_of_the_process_mb(),
         "padding_share": 1 - sum(int((x != 0).sum()) for x in ids) / sum(x.size for x in ids),
         **step.more(seconds),
     }
+
+
+def peak_of_the_process_mb() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 if __name__ == "__main__":

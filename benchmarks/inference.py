@@ -177,7 +177,7 @@ def to_onnx(layer, directory: Path) -> None:
 
     directory.mkdir()
     export.save_static(layer, directory / "static")
-    formats.write_onnx(directory / "static", directory)
+    formats.write_fused_onnx(directory / "static", directory / "model.onnx")
 
 
 def backend_of(root: Path, name: str, threads: int) -> OnnxBackend:

@@ -88,10 +88,14 @@ class OurStep:
         """Until a GPU has computed everything."""
         device.synchronise()
 
+    def peak_gpu_mb(self) -> float:
+        """The most memory that tensors have taken on the GPU."""
+        return device.peak_gpu_memory_mb()
+
     def more(self, seconds: float) -> dict[str, float]:
         """What else is measured in the same process."""
-        with precision.autocast(self.recipe.precision):
-            ceiling = flops.matmul_ceiling(self.sizes["teacher"][1])
+        dtype = precision.effective_dtype(self.recipe.precision)
+        ceiling = flops.matmul_ceiling(self.sizes["teacher"][1], dtype)
         samples, tokens = self.relation_seconds(beta=1.0), self.relation_seconds(beta=0.0)
         measured = {
             "ceiling_gflop_s": ceiling / 1e9,

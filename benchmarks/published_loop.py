@@ -76,6 +76,10 @@ class PublishedStep:
         """Until a GPU has computed everything."""
         device.synchronise()
 
+    def peak_gpu_mb(self) -> float:
+        """The most memory that tensors have taken on the GPU."""
+        return device.peak_gpu_memory_mb()
+
     def more(self, seconds: float) -> dict[str, float]:
         """Nothing else is measured."""
         return {}

@@ -1,5 +1,7 @@
 """The file that every benchmark writes."""
 
+import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,29 @@ def write(
     nothing. Settings that JSON does not have are written as text."""
     if path is None:
         return
-    report = {"figures": figures, "machine": machine(*libraries), "settings": _plain(settings)}
+    report = {
+        "figures": figures,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(Path(__file__).parent),
+        "machine": machine(*libraries),
+        "settings": _plain(settings),
+    }
     write_json(path, {**report, **raw})
+
+
+def commit(folder: Path) -> str:
+    """The commit of the repository in which `folder` lies, and whether its files differ from it."""
+    try:
+        number = _git(folder, "rev-parse", "HEAD")
+        changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{number} with changes" if changes else number
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _plain(value: Any) -> Any:

@@ -79,6 +79,10 @@ class TorchStep:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
+    def peak_gpu_mb(self) -> float:
+        """The most memory that tensors have taken on the GPU."""
+        return torch.cuda.max_memory_allocated() / 2**20
+
     def more(self, seconds: float) -> dict[str, float]:
         """Nothing else is measured."""
         return {}

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 
 from data_pipeline.base.errors import UserError
@@ -44,3 +45,12 @@ def test_the_vocabulary_has_the_published_size(tmp_path):
     benchmark.write_vocab(tmp_path / "vocab.txt")
     tokens = (tmp_path / "vocab.txt").read_text(encoding="utf-8").splitlines()
     assert len(tokens) == len(set(tokens)) == 21128
+
+
+def test_a_row_s_graph_is_fused_as_an_export_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "HIDDEN", 48)
+    monkeypatch.setattr(benchmark, "VOCAB", 40)
+    model = benchmark.random_classifier("PPMiniLMModel", 2, "relu")
+    benchmark.to_onnx(model, tmp_path / "row")
+    nodes = onnx.load(str(tmp_path / "row" / "model.onnx")).graph.node
+    assert sum(node.op_type == "MultiHeadAttention" for node in nodes) == 2
