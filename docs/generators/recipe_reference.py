@@ -29,6 +29,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "python -m finetune qat": finetune.QatRecipe,
     "python -m finetune export": finetune.ExportRecipe,
     "python -m finetune quantise": finetune.QuantiseRecipe,
+    "python -m finetune text_in": finetune.TextInRecipe,
     "python -m finetune sweep": finetune.SweepRecipe,
     "python -m finetune report": finetune.ReportRecipe,
     "python -m finetune serve": finetune.ServeRecipe,

@@ -31,7 +31,8 @@ RECIPES = {
 ALL = {model for models in RECIPES.values() for model in models} | {StageList}
 SUBCOMMANDS_OF_LAUNCH = ("doctor", "plan", "stages", "watch")
 OTHER_PROGRAMS = {
-    *("cd", "curl", "docker", "git", "grep", "huggingface-cli", "iconv", "nvidia-smi", "pip"),
+    *("./classify", "cd", "curl", "docker", "g++", "git", "grep", "huggingface-cli", "iconv"),
+    *("nvidia-smi", "pip"),
     *("sbatch", "source", "visualdl"),
 }
 PLACEHOLDERS = {"N": "0", "RUN...": "runs/a"}
