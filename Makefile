@@ -1,7 +1,8 @@
 # make setup PADDLE=gpu PIP_EXTRA_INDEX_URL=...: with Paddle's GPU build, from its own index.
-# make demo: all stages on packaged text, two Fleet ranks on the CPU.   make test: lint, then the tests.
+# make demo: all stages on packaged text, two Fleet ranks on the CPU.   make test: lint (ruff, types), then the tests.
 # make test-fast: those that neither start a process nor import Paddle, in less than a minute.
-# make docs: the site, in build/site.   make dist-check: wheel and sdist, each in a clean environment.
+# make docs: the site, in build/site.   make notebook: runs docs/notebook.ipynb again.
+# make dist-check: wheel and sdist, each in a clean environment.
 PYTHON ?= python3.11
 PADDLE ?= cpu
 VENV   := .venv
@@ -15,7 +16,7 @@ FAST   := tests/test_structure.py tests/docs tests/data_pipeline/text tests/data
 SLOW   := --ignore tests/data_pipeline/text/test_encode.py \
           --ignore tests/data_pipeline/base/test_processes.py  # PaddleNLP; processes
 
-.PHONY: setup demo test test-fast lint docs dist-check clean
+.PHONY: setup demo test test-fast lint docs notebook dist-check clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +31,7 @@ demo: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: lint
 	$(BIN)/python -m pytest
@@ -41,6 +43,9 @@ docs: setup
 	$(BIN)/python -m docs.generators.recipe_reference
 	$(BIN)/python -m docs.generators.formulas
 	$(BIN)/mkdocs build --strict
+
+notebook: setup
+	$(BIN)/python -m docs.generators.notebook
 
 dist-check:
 	PYTHON=$(PYTHON) .ci/dist-check
