@@ -1,6 +1,7 @@
 """Errors that are for the person at the keyboard, and the one place that prints them."""
 
 import functools
+import signal
 import sys
 from collections.abc import Callable
 
@@ -57,6 +58,8 @@ def command(main: Callable[..., int | None]) -> Callable[..., int]:
             exits.record(USER_ERROR, message)
             return USER_ERROR
         except KeyboardInterrupt:
+            # Nothing is left to interrupt: another Ctrl-C while Python ends would change the code.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             print("interrupted; run the same command again to continue", file=sys.stderr)
             return INTERRUPTED
 

@@ -1,4 +1,5 @@
 import importlib
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -17,13 +18,33 @@ def test_a_users_mistake_is_one_message_and_an_exit_code(capsys):
     assert capsys.readouterr().err == "error: no such folder: x; give one that is there\n"
 
 
-def test_an_interrupt_says_how_to_go_on(capsys):
-    @command
-    def main():
-        raise KeyboardInterrupt
+PRESSED_TWICE = """
+import os, signal, sys
+from data_pipeline.base.errors import command
 
-    assert main() == 130
-    assert "run the same command again" in capsys.readouterr().err
+class Late:
+    def __del__(self):  # when Python has removed its own handlers
+        os.kill(os.getpid(), signal.SIGINT)
+
+late = Late()
+
+@command
+def main():
+    signal.raise_signal(signal.SIGINT)
+
+code = main()
+if sys.argv[1] == "soon":
+    signal.raise_signal(signal.SIGINT)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("second", ["soon", "late"])
+def test_an_interrupt_says_how_to_go_on_and_a_second_one_changes_nothing(second):
+    call = [sys.executable, "-c", PRESSED_TWICE, second]
+    ended = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert ended.stderr == "interrupted; run the same command again to continue\n"
 
 
 def test_a_fault_of_ours_keeps_its_trace():
