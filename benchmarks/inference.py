@@ -36,6 +36,7 @@ from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import load
 from finetune.deploy.backends import OnnxBackend
+from finetune.deploy.onnx_session import DISABLED
 from finetune.deploy.predict import Predictor
 from finetune.recipes import CompressRecipe
 from finetune.tasks import open_task
@@ -182,7 +183,7 @@ def to_onnx(layer, directory: Path) -> None:
 
 def backend_of(root: Path, name: str, threads: int) -> OnnxBackend:
     """The peers keep ONNX Runtime's defaults, which serve them best."""
-    disabled = () if name in (PEER, PEER_INT8) else OnnxBackend.DISABLED
+    disabled = () if name in (PEER, PEER_INT8) else DISABLED
     return OnnxBackend(root / name / "model.onnx", threads, disabled=disabled)
 
 

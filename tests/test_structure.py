@@ -48,6 +48,7 @@ ORDER = {
         "training.scores",
         "prune.criteria",
         "quantise.calibration",
+        "deploy.onnx_session",
         "deploy.onnx_graph",
         "deploy.formats",
         "deploy.pooling",

@@ -12,11 +12,10 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.machine import int8_weight_peak
 from data_pipeline.base.recipes import check
 from finetune.deploy.formats import INPUTS
+from finetune.deploy.onnx_session import CPU, CUDA, DISABLED, open_session
 from finetune.settings import InferenceSettings
 from finetune.training.batches import Encoded, sorted_by_length
 from finetune.training.files import check_threshold
-
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class Backend(Protocol):
@@ -83,9 +82,6 @@ def outputs_of(backend: Backend, data: Encoded, batch_size: int) -> list[np.ndar
 class OnnxBackend:
     """ONNX Runtime, on the CPU or by its CUDA provider."""
 
-    # the fused operator takes 7 ms for 4,096 x 768; Add and LayerNormalization together take 2
-    DISABLED = ("SkipLayerNormFusion",)
-
     def __init__(
         self,
         path: Path,
@@ -95,26 +91,12 @@ class OnnxBackend:
         disabled: tuple[str, ...] = DISABLED,
         device: str = "cpu",
     ):
-        import onnxruntime
-
         if not Path(path).is_file():
             raise UserError(f"{path}: no such ONNX file")
         on_device = providers(path, device)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Else the threads spin for 20 ms after a call, on cores that other work wants: where models
-        # took turns on two cores, calls of 1.5 ms had a median of 10 ms.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if profile is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(profile)
         try:
-            self.session = onnxruntime.InferenceSession(
-                str(path),
-                options,
-                providers=on_device,
-                disabled_optimizers=list(disabled),
+            self.session = open_session(
+                path, threads, profile=profile, providers=on_device, disabled=disabled
             )
         except Exception as error:  # onnxruntime has no common base class for what it raises
             raise UserError(f"{path}: ONNX Runtime cannot open it: {str(error)[:300]}") from None

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.base.errors import UserError
+from finetune.deploy.onnx_session import CPU, session_options
 
 MICROSOFT = "com.microsoft"  # the operators that only ONNX Runtime has
 
@@ -100,11 +101,10 @@ def simplified(source: Path, output: Path) -> None:
     """ONNX Runtime's basic rewriting: constants folded, identities removed, standard operators."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = session_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(output)
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(str(source), options, providers=[CPU])
 
 
 def fuse_attention(graph: Graph) -> int:

@@ -10,8 +10,9 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.text.encode import WordPieceEncoder
-from finetune.deploy.backends import OnnxBackend, open_backend, read_deploy
+from finetune.deploy.backends import open_backend, read_deploy
 from finetune.deploy.formats import INPUTS
+from finetune.deploy.onnx_session import open_session
 from finetune.deploy.text_graph import PAIR, TEXT, tokenizer_graph
 from finetune.recipes import TextInRecipe
 from finetune.training.files import read_labels
@@ -156,7 +157,7 @@ def check_text_in(recipe: TextInRecipe, max_length: int, tokenizer: bytes, path:
     """UserError unless ids are those of the model's tokenizer, and outputs those of the model, on
     SENTENCES, each by itself and all together."""
     encoder, backend = WordPieceEncoder.of_directory(recipe.model), open_backend(recipe.model)
-    ids_of, whole = open_session(tokenizer), open_session(str(path))
+    ids_of, whole = open_session(tokenizer, threads=1), open_session(path, threads=1)
     pairs = [None, *SENTENCES[:-1]] if recipe.pairs else [None] * len(SENTENCES)
     together = ids_of.run(None, feed(SENTENCES, pairs, recipe.pairs))
     for row, (text, pair) in enumerate(zip(SENTENCES, pairs, strict=True)):
@@ -178,21 +179,6 @@ def check_text_in(recipe: TextInRecipe, max_length: int, tokenizer: bytes, path:
                 f"{path}: outputs differ by {difference:.2g} from the model's, more than "
                 f"check_tolerance ({recipe.check_tolerance:g})"
             )
-
-
-def open_session(model: str | bytes):
-    """A session of ONNX Runtime with the settings that models are served with."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model,
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=list(OnnxBackend.DISABLED),
-    )
 
 
 def feed(texts, pairs, with_pairs: bool) -> dict[str, np.ndarray]:

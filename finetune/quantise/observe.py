@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from finetune.deploy.onnx_session import open_session
 from finetune.quantise.calibration import BINS, Observation
 
 
@@ -29,16 +30,11 @@ def observe(
 def open_with_outputs(graph_path: Path, tensors: list[str]):
     """An ONNX Runtime session whose outputs are the named tensors of a model."""
     import onnx
-    import onnxruntime
 
     model = onnx.load(str(graph_path))
     del model.graph.output[:]
     model.graph.output.extend([onnx.ValueInfoProto(name=name) for name in tensors])
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    return open_session(model.SerializeToString())
 
 
 def run(session, tensors: list[str], batch: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -21,6 +21,7 @@ from data_pipeline.text.encode import WordPieceEncoder
 from finetune import stages
 from finetune.__main__ import main
 from finetune.deploy import text_in
+from finetune.deploy.onnx_session import open_session
 from finetune.deploy.predict import Predictor
 from finetune.deploy.text_graph import tokenizer_graph
 from finetune.recipes import TextInRecipe
@@ -37,7 +38,7 @@ class Graph:
 
     def __init__(self, directory, pairs: bool):
         model = tokenizer_graph(directory, LENGTH, pairs, {}, 8)
-        self.session = text_in.open_session(model.SerializeToString())
+        self.session = open_session(model.SerializeToString())
         self.encoder, self.pairs = WordPieceEncoder.of_directory(directory), pairs
 
     def assert_equal(self, texts, pairs=None):
@@ -125,7 +126,7 @@ def both_forms(workshop, onnx_dir, int8_dir):
 def test_the_answers_are_the_predictor_s(both_forms):
     texts = ["今晴是很好", "股是很不好他", "我雨在有和 ABC", "他在涨了的" * 20]
     for model, directory in both_forms:
-        session = text_in.open_session(str(directory / "text.onnx"))
+        session = open_session(directory / "text.onnx")
         names = [output.name for output in session.get_outputs()]
         given = text_in.feed(texts, [None, "天气", None, "股"], True)
         values = dict(zip(names, session.run(None, given), strict=True))
@@ -198,7 +199,7 @@ def test_each_kind_gives_its_answers(kind, wanted):
     joined = text_in.joined_graphs(
         tokens, counting_model(1 if kind == "regression" else 2), answers
     )
-    session = text_in.open_session(joined.SerializeToString())
+    session = open_session(joined.SerializeToString())
     given = text_in.feed(["今天", "今天"], [None, "天气"], True)
     for name, values in wanted.items():
         assert session.run([name], given)[0].tolist() == values
