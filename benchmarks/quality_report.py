@@ -11,6 +11,7 @@ from benchmarks import report
 from benchmarks.quality_contenders import CONTENDERS
 from data_pipeline.base.files import whole_file, write_atomically
 from finetune.report.bootstrap import difference, mean_and_deviation, spread_over_seeds
+from finetune.training.scores import SampledScore, ratio_score
 
 BEGIN, END = "<!-- quality.py: begin -->", "<!-- quality.py: end -->"
 Results = dict[str, dict[int, dict[str, list[dict]]]]  # contender, seed, task, fine-tunings
@@ -30,10 +31,10 @@ def mean_score(run: dict[str, dict], split: str = "test") -> float:
     return 100 * float(np.mean([result[split][result["score"]] for result in run.values()]))
 
 
-def parts_of(results: Results, name: str) -> dict[str, np.ndarray]:
-    """Task to [runs, examples, 2]; see `finetune.report.bootstrap`."""
+def scores_of(results: Results, name: str) -> dict[str, list[SampledScore]]:
+    """Task to the main score of every run."""
     runs = [run for _, run in runs_of(results, name)]
-    return {task: np.array([run[task]["parts"] for run in runs], float) for task in runs[0]}
+    return {task: [ratio_score(np.array(run[task]["parts"])) for run in runs] for task in runs[0]}
 
 
 def summarise(results: Results, best: str, winner: str) -> dict:
@@ -66,12 +67,12 @@ def summarise(results: Results, best: str, winner: str) -> dict:
                 "main_scores": {task: tasks[task]["score"] for task in tasks},
                 "tasks": scores,
                 "over_untrained": vars(
-                    difference(parts_of(results, name), parts_of(results, "untrained"))
+                    difference(scores_of(results, name), scores_of(results, "untrained"))
                 ),
             }
         )
     against = {
-        other: difference(parts_of(results, winner), parts_of(results, other))
+        other: difference(scores_of(results, winner), scores_of(results, other))
         for other in ("teacher", "untrained", "masked_lm")
     }
     spread = max(row["seed_deviation"] for row in rows if row["name"] in (winner, "masked_lm"))

@@ -58,6 +58,7 @@ def compress(recipe: CompressRecipe) -> dict:
             output_dir=recipe.output_dir / "report",
             task=recipe.task,
             models=models,
+            choose_by=choose_by(recipe),
             report=recipe.report,
         )
     )
@@ -72,8 +73,7 @@ def finish(
     measured = json.loads((report / REPORT).read_text(encoding="utf-8"))
     measured |= {"plan": made, "chosen": None}
     write_final(measured, report, target)
-    score = choose_by(recipe) or measured["score"]
-    chosen = choose(measured["models"], score, recipe.choose, recipe.budget)
+    chosen = choose(measured["models"], measured["score"], recipe.choose, recipe.budget)
     chosen |= {"refused": refused}
     write_json(recipe.output_dir / "chosen.json", chosen)
     write_final(measured | {"chosen": chosen}, report, target)

@@ -27,6 +27,7 @@ from finetune.settings import (
 )
 from finetune.tasks.clue import FORMATS as CLUE_TASKS
 from finetune.tasks.settings import TaskSettings
+from finetune.training.scores import ALL_SCORES
 
 # The name becomes a directory's.
 ReferenceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -254,6 +255,9 @@ class ReportRecipe(Recipe):
     """Its test examples (dev where test has no labels) give the accuracy and the lengths."""
     models: dict[str, Path] = Field(min_length=1)
     """Name to deployable directory; the first is what the others are compared with."""
+    choose_by: Annotated[str, one_of(ALL_SCORES)] | None = None
+    """The score that intervals, gains and the picture are about; by default the task's first. The
+    others are shown too."""
     report: ReportSettings = ReportSettings()
     """What is measured."""
 

@@ -73,7 +73,7 @@ def compare_with_scores(arguments) -> int:
     cosines = embedder.cosines([row.text for row in rows], [row.pair for row in rows])
     gold = np.asarray(scores)
     correlations = {
-        name: round(function(cosines, gold), 6) for name, function in CORRELATIONS.items()
+        name: round(float(function(cosines, gold)), 6) for name, function in CORRELATIONS.items()
     }
     print(json.dumps({"pairs": len(rows), **correlations}))
     return 0

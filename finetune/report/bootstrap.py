@@ -1,23 +1,19 @@
-"""Scores per example, their means, and paired bootstrap intervals. Pure functions of numpy arrays.
-
-A task's score is a function `of_sums` of a few sums over examples, so an example is k numbers,
-`parts[i]` (see `Encoded.parts`). Most scores are a ratio of two sums: (1 or 0, 1) for accuracy,
-(2 * hits, predicted + gold) for F1; a correlation is a function of six.
+"""Scores on resampled examples: paired bootstrap intervals. Pure functions.
 
 The bootstrap resamples test examples, the same ones for both contenders of a pair (B. Efron 1979;
 for pairs of systems: Koehn 2004, W04-3250). What training seeds add is shown apart, as the standard
 deviation over runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.training.scores import ratio_of_sums
+from finetune.training.scores import SampledScore
 
-OfSums = Callable[[np.ndarray], np.ndarray]  # sums [..., k] to scores [...]
 RESAMPLES = 2000
+AT_ONCE = 100  # resamples that are scored together: some scores need an array [resamples, examples]
 INTERVAL = (2.5, 97.5)  # percentiles
 
 
@@ -38,40 +34,40 @@ class Difference:
         return f"{self.points:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def score(parts: np.ndarray, of_sums: OfSums = ratio_of_sums) -> float:
-    """The score of one run on one task; parts [examples, k]."""
-    return float(of_sums(parts.sum(0)))
+def draws(examples: int, random: np.random.Generator) -> np.ndarray:
+    """How often each example is in each resample, int64 [RESAMPLES, examples]."""
+    return random.multinomial(examples, np.full(examples, 1 / examples), RESAMPLES)
 
 
-def resampled(runs: np.ndarray, weights: np.ndarray, of_sums: OfSums = ratio_of_sums) -> np.ndarray:
-    """Mean score over runs for every resample, [resamples].
+def resampled(runs: Sequence[SampledScore], weights: np.ndarray) -> np.ndarray:
+    """Mean score over runs for every resample, [resamples]; weights: those of `draws`."""
+    blocks = np.array_split(weights, -(-len(weights) // AT_ONCE))
+    scores = [np.mean([run.of(block.astype(np.float64)) for run in runs], 0) for block in blocks]
+    return np.concatenate(scores)
 
-    runs: [runs, examples, k]; weights: how often each example is drawn, [resamples, examples].
-    """
-    return of_sums(np.einsum("be,rep->brp", weights, runs, optimize=True)).mean(1)
+
+def interval(score: SampledScore, seed: int = 0) -> tuple[float, float]:
+    """95% interval of a score."""
+    weights = draws(score.examples, np.random.default_rng(seed))
+    low, high = np.percentile(resampled([score], weights), INTERVAL)
+    return float(low), float(high)
 
 
 def difference(
-    ours: dict[str, np.ndarray],
-    other: dict[str, np.ndarray],
-    seed: int = 0,
-    of_sums: OfSums = ratio_of_sums,
+    ours: dict[str, list[SampledScore]], other: dict[str, list[SampledScore]], seed: int = 0
 ) -> Difference:
     """Mean over tasks of (mean over runs of ours - that of other), with a paired bootstrap.
 
-    ours, other: task to [runs, examples, k]; the examples of a task are the same in both. Tasks
-    that one of them lacks are left out.
+    ours, other: task to runs; the examples of a task are the same in both. Tasks that one of them
+    lacks are left out.
     """
     random = np.random.default_rng(seed)
     points, spread = [], []
     for task in sorted(ours.keys() & other.keys()):
-        a, b = ours[task].astype(np.float64), other[task].astype(np.float64)
-        count = a.shape[1]
-        weights = random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
-        means = [np.mean([score(run, of_sums) for run in runs]) for runs in (a, b)]
+        weights = draws(ours[task][0].examples, random)
+        means = [np.mean([run.value for run in runs[task]]) for runs in (ours, other)]
         points.append(means[0] - means[1])
-        resamples = [resampled(runs, weights.astype(np.float64), of_sums) for runs in (a, b)]
-        spread.append(resamples[0] - resamples[1])
+        spread.append(resampled(ours[task], weights) - resampled(other[task], weights))
     low, high = np.percentile(np.mean(spread, 0), INTERVAL)
     return Difference(100 * float(np.mean(points)), 100 * float(low), 100 * float(high))
 

@@ -1,12 +1,12 @@
-"""How models compare on the held-out examples: intervals by bootstrap, in numbers and in words."""
+"""How models compare on the held-out examples, in numbers and in words."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from finetune.report.bootstrap import INTERVAL, RESAMPLES, Difference, OfSums, difference, resampled
+from finetune.report.bootstrap import Difference, difference
 from finetune.tasks import Task
-from finetune.training.scores import SCORES, ratio_of_sums
+from finetune.training.scores import SCORES, SampledScore
 
 
 @dataclass(frozen=True)
@@ -25,35 +25,23 @@ def majority(task: Task) -> Majority | None:
     commonest = int(counts.argmax())
     labels = np.array([example.label for example in task.held_out()])
     predicted = np.full_like(labels, commonest)
-    scores = {name: function(predicted, labels) for name, function in SCORES.items()}
+    scores = {name: float(function(predicted, labels)) for name, function in SCORES.items()}
     return Majority(task.labels[commonest], scores)
 
 
-def interval(
-    parts: np.ndarray, seed: int = 0, of_sums: OfSums = ratio_of_sums
-) -> tuple[float, float]:
-    """95% interval of a model's main score; parts [examples, k] (`Encoded.parts`)."""
-    count = len(parts)
-    random = np.random.default_rng(seed)
-    weights = random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    low, high = np.percentile(resampled(parts[None], weights, of_sums), INTERVAL)
-    return float(low), float(high)
-
-
-def gains(
-    parts: dict[str, np.ndarray], baseline: str, of_sums: OfSums = ratio_of_sums
-) -> dict[str, Difference]:
+def gains(scores: dict[str, SampledScore], baseline: str) -> dict[str, Difference]:
     """Points of every model over `baseline`, on the same examples."""
     return {
-        name: difference({"": own[None]}, {"": parts[baseline][None]}, of_sums=of_sums)
-        for name, own in parts.items()
+        name: difference({"": [own]}, {"": [scores[baseline]]})
+        for name, own in scores.items()
         if name != baseline
     }
 
 
-def in_words(name: str, baseline: str, gain: Difference, where: str) -> str:
+def in_words(name: str, baseline: str, score: str, gain: Difference, where: str) -> str:
     """One sentence on a gain; `where` says which examples it was measured on."""
-    size = f"{abs(gain.points):.1f} points {'above' if gain.points >= 0 else 'below'} {baseline}"
+    points = f"{abs(gain.points):.1f} points of {score}"
+    size = f"{points} {'above' if gain.points >= 0 else 'below'} {baseline}"
     sentence = f"{name} is {size} on {where} (95% interval {gain.low:+.1f} to {gain.high:+.1f})"
     if gain.is_outside:
         return f"{sentence}."

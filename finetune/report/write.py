@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.base.machine import machine
@@ -12,13 +10,15 @@ from data_pipeline.base.progress import Progress
 from finetune.deploy.backends import read_deploy
 from finetune.deploy.predict import Predictor
 from finetune.recipes import ReportRecipe
-from finetune.report.compare import gains, in_words, interval, majority
+from finetune.report.bootstrap import interval
+from finetune.report.compare import gains, in_words, majority
 from finetune.report.measure import measure_speed
 from finetune.report.page import write_page
 from finetune.report.picture import scatter
 from finetune.tasks import Task, open_task
 from finetune.training.batches import Encoded
 from finetune.training.files import check_labels
+from finetune.training.scores import SampledScore
 
 MODEL_FILES = ("model.onnx", "model.json", "model.pdiparams")
 
@@ -38,7 +38,7 @@ def write_report(recipe: ReportRecipe, directory: Path) -> None:
     scored = {}
     with Progress("report", len(recipe.models), "model") as progress:
         for name, model in recipe.models.items():
-            scored[name] = score_model(Path(model), task)
+            scored[name] = score_model(Path(model), task, recipe.choose_by)
             progress.add(1, model=name)
     speed = measure_speed(
         {name: (Path(model), scored[name].data) for name, model in recipe.models.items()},
@@ -53,7 +53,7 @@ def write_report(recipe: ReportRecipe, directory: Path) -> None:
         "task": task.name,
         "split": task.held_out_split,
         "examples": len(task.held_out()),
-        "score": next(iter(scored.values())).data.score_name(),
+        "score": next(iter(scored.values())).score,
         "machine": machine("onnxruntime"),
         "latency_ms": "median of one text at its real length, "
         f"{recipe.report.threads[-1]} thread(s)",
@@ -73,12 +73,15 @@ class ScoredModel:
     held_out: dict[str, float]
     dev: dict[str, float]
     data: Encoded
-    parts: np.ndarray
-    """Of the held-out examples, see `Encoded.parts`."""
+    score: str
+    """The one that is compared."""
+    sampled: SampledScore
+    """It on samples of the held-out examples."""
 
 
-def score_model(directory: Path, task: Task) -> ScoredModel:
-    """Score a deployable directory; UserError when its labels are not the task's."""
+def score_model(directory: Path, task: Task, choose_by: str | None = None) -> ScoredModel:
+    """Score a deployable directory; UserError when its labels are not the task's, or `choose_by` is
+    none of the task's scores."""
     predictor = Predictor(directory)
     check_labels(predictor.labels, task.labels, directory)
     data = {
@@ -88,12 +91,14 @@ def score_model(directory: Path, task: Task) -> ScoredModel:
     }
     logits = {split: predictor.encoded_logits(part) for split, part in data.items()}
     scores = {split: part.scores(logits[split]) for split, part in data.items()}
-    held_out = task.held_out_split
+    split = task.held_out_split
+    held_out, name = data[split], data[split].score_name(choose_by)
     return ScoredModel(
-        scores[held_out],
-        scores.get("dev", scores[held_out]),
-        data[held_out],
-        data[held_out].parts(logits[held_out]),
+        held_out=scores[split],
+        dev=scores.get("dev", scores[split]),
+        data=held_out,
+        score=name,
+        sampled=held_out.sampled(logits[split], name),
     )
 
 
@@ -101,13 +106,15 @@ def compared(scored: dict[str, ScoredModel], baseline: str | None, task: Task) -
     """What report.json says of gains over the baseline; empty without one."""
     if baseline is None:
         return {"baseline": None, "gains": {}, "in_words": {}}
-    parts = {name: model.parts for name, model in scored.items()}
-    gain_of = gains(parts, baseline, scored[baseline].data.score_of_sums)
+    gain_of = gains({name: model.sampled for name, model in scored.items()}, baseline)
+    score = scored[baseline].score
     where = f"{len(task.held_out()):,} {task.held_out_split} examples"
     return {
         "baseline": baseline,
         "gains": {name: vars(gain) for name, gain in gain_of.items()},
-        "in_words": {name: in_words(name, baseline, gain, where) for name, gain in gain_of.items()},
+        "in_words": {
+            name: in_words(name, baseline, score, gain, where) for name, gain in gain_of.items()
+        },
     }
 
 
@@ -119,7 +126,7 @@ def row_of(name: str, directory: Path, scored: ScoredModel, speed: list[dict]) -
         "name": name,
         **scored.held_out,
         "dev": scored.dev,
-        "interval": interval(scored.parts, of_sums=scored.data.score_of_sums),
+        "interval": interval(scored.sampled),
         "latency_ms": latency["p50_ms"],
         "latency_spread_ms": [latency["p25_ms"], latency["p75_ms"]],
         "size_mb": round(model_bytes(directory) / 1e6, 3),

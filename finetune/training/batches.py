@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from data_pipeline.base.errors import UserError
 from finetune.tasks import Example
-from finetune.training.scores import SCORES, ratio_of_sums, scores
+from finetune.training.scores import SCORES, SampledScore, Score
 
 IGNORE = -100  # the label of tokens that no loss and no score counts; Paddle's own default
 WINDOW = 50  # batches whose examples are sorted by length together: little padding, still random
@@ -18,8 +19,8 @@ WINDOW = 50  # batches whose examples are sorted by length together: little padd
 class Encoded:
     """Token ids with [CLS] and [SEP], ragged; `labels` int64 [n], -1 where unknown."""
 
-    score_names: ClassVar[tuple[str, ...]] = tuple(SCORES)
-    """What `scores` gives; the first is the main score of this kind of task."""
+    score_table: ClassVar[dict[str, Score]] = SCORES
+    """What `scores` gives, from `columns`; the first is the main score of this kind of task."""
     decides: ClassVar[bool] = False
     """Whether something besides the weights is chosen on dev, see `decision`."""
     input_ids: list[np.ndarray]
@@ -59,12 +60,12 @@ class Encoded:
     @classmethod
     def score_name(cls, asked: str | None = None) -> str:
         """The score that models are chosen by: the main one, or the one `asked` for."""
-        if asked is not None and asked not in cls.score_names:
+        if asked is not None and asked not in cls.score_table:
             raise UserError(
                 f"choose_by: {asked!r} is not a score of this kind of task; "
-                f"one of {', '.join(cls.score_names)}"
+                f"one of {', '.join(cls.score_table)}"
             )
-        return asked or cls.score_names[0]
+        return asked or next(iter(cls.score_table))
 
     def count(self, rows: np.ndarray) -> int:
         """How many labels of these rows a loss is the mean of."""
@@ -82,16 +83,9 @@ class Encoded:
         """All labels that count, int64 [n]."""
         return self.labels
 
-    def parts(self, logits: np.ndarray) -> np.ndarray:
-        """float64 [n, k]: of each row, what the main score can be computed from when it is summed
-        over any sample of rows (`score_of_sums`): here a numerator and a denominator."""
-        right = (logits.argmax(-1) == self.labels).astype(np.float64)
-        return np.stack([right, np.ones_like(right)], 1)
-
-    @staticmethod
-    def score_of_sums(sums: np.ndarray) -> np.ndarray:
-        """The main score [...] from sums [..., k] of `parts` over rows."""
-        return ratio_of_sums(sums)
+    def columns(self, logits: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Arrays [n, ...] that the scores of `score_table` are functions of."""
+        return logits.argmax(-1), self.labels
 
     def decision(self, logits: np.ndarray) -> dict[str, float]:
         """What these examples choose besides the weights, by its name in result.json."""
@@ -103,7 +97,12 @@ class Encoded:
 
     def scores(self, logits: np.ndarray) -> dict[str, float]:
         """Scores by name."""
-        return scores(logits, self.labels)
+        columns = self.columns(logits)
+        return {name: float(score(*columns)) for name, score in self.score_table.items()}
+
+    def sampled(self, logits: np.ndarray, name: str) -> SampledScore:
+        """One of the scores, on any sample of the rows."""
+        return SampledScore(len(self), partial(self.score_table[name], *self.columns(logits)))
 
 
 def ragged(rows: Sequence[np.ndarray]) -> np.ndarray:

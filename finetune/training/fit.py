@@ -100,7 +100,7 @@ def fit(
             fitted.history.append(entry)
             on_evaluation(entry)
             if keep_last or not fitted.best or entry[score] > fitted.best[score]:
-                fitted.best = {name: entry[name] for name in data.score_names}
+                fitted.best = {name: entry[name] for name in data.score_table}
                 fitted.step, stale = step, 0
                 weights = None if keep_last else _copy(model)
             else:

@@ -11,7 +11,7 @@ import numpy as np
 
 from finetune.tasks import Example
 from finetune.training.batches import Encoded, encode_texts
-from finetune.training.scores import LABEL_SET_SCORES, best_threshold
+from finetune.training.scores import LABEL_SET_SCORES, Score, best_threshold
 
 THRESHOLD = "threshold"  # in result.json and deploy.json
 
@@ -20,7 +20,7 @@ THRESHOLD = "threshold"  # in result.json and deploy.json
 class EncodedLabelSets(Encoded):
     """`labels` float32 [n, labels], 1 for those that an example has; logits [n, labels]."""
 
-    score_names: ClassVar[tuple[str, ...]] = tuple(LABEL_SET_SCORES)
+    score_table: ClassVar[dict[str, Score]] = LABEL_SET_SCORES
     decides: ClassVar[bool] = True
     threshold: float | None = None
     """None: the best one for the logits that are scored, as while models are chosen on dev."""
@@ -40,20 +40,10 @@ class EncodedLabelSets(Encoded):
             threshold = self.decision(logits)[THRESHOLD]
         return sigmoid(logits) >= threshold
 
-    def counts(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def columns(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """bool [n, labels] three times: right, predicted, gold."""
         predicted, gold = self.predicted(logits), self.labels > 0
         return predicted & gold, predicted, gold
-
-    def scores(self, logits: np.ndarray) -> dict[str, float]:
-        """Micro-F1 and macro-F1."""
-        counts = [values.sum(0) for values in self.counts(logits)]
-        return {name: function(*counts) for name, function in LABEL_SET_SCORES.items()}
-
-    def parts(self, logits: np.ndarray) -> np.ndarray:
-        """See `Encoded.parts`; the main score is micro-F1."""
-        hit, predicted, gold = (values.sum(1) for values in self.counts(logits))
-        return np.stack([2.0 * hit, predicted + gold], 1)
 
 
 def encode_label_sets(

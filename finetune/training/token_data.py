@@ -15,14 +15,15 @@ import numpy as np
 
 from finetune.tasks import Example, Span, bio
 from finetune.training.batches import IGNORE, Encoded, pad, ragged
-from finetune.training.scores import ENTITY_SCORES
+from finetune.training.scores import ENTITY_SCORES, Score
 
 
 @dataclass
 class EncodedTokens(Encoded):
     """Rows of token ids with a label for each token; several rows may be of one example."""
 
-    score_names: ClassVar[tuple[str, ...]] = tuple(ENTITY_SCORES)
+    score_table: ClassVar[dict[str, Score]] = ENTITY_SCORES
+    """Exact match of entities (place and type), over all of them together (micro-average)."""
     labels: np.ndarray
     """Of objects [rows]: int64 [tokens] of each row; logits are rows in the same way."""
     names: list[str] = field(default_factory=list)
@@ -58,23 +59,13 @@ class EncodedTokens(Encoded):
         labels = np.concatenate(self.labels)
         return labels[labels != IGNORE]
 
-    def scores(self, logits: np.ndarray) -> dict[str, float]:
-        """Exact match of entities (place and type), over all of them together (micro-average)."""
-        counts = self.matches(logits).sum(0).tolist()
-        return {name: function(*counts) for name, function in ENTITY_SCORES.items()}
-
-    def matches(self, logits: np.ndarray) -> np.ndarray:
-        """int64 [rows, 3]: entities that are right, predicted, and in the gold data."""
+    def columns(self, logits: np.ndarray) -> tuple[np.ndarray, ...]:
+        """int64 [rows, 1] three times: entities that are right, predicted, and in the gold data."""
         rows = np.zeros((len(self), 3), np.int64)
         for row, values in enumerate(logits):
             predicted, gold = self.spans(row, values.argmax(-1)), self.gold[row]
             rows[row] = len(set(predicted) & set(gold)), len(predicted), len(gold)
-        return rows
-
-    def parts(self, logits: np.ndarray) -> np.ndarray:
-        """See `Encoded.parts`; the main score is entity F1."""
-        hit, predicted, expected = self.matches(logits).T
-        return np.stack([2.0 * hit, predicted + expected], 1)
+        return rows[:, :1], rows[:, 1:2], rows[:, 2:]
 
     def spans(self, row: int, labels: np.ndarray) -> list[Span]:
         """The entities that labels int64 [tokens] of a row mark, in the example's characters."""

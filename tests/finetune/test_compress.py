@@ -120,6 +120,18 @@ def test_a_changed_setting_redoes_what_depends_on_it(finished, capsys):
     assert {line.split(":")[0] for line in lines if "written in" in line} == {"quantise", "report"}
 
 
+def test_gate_choice_and_report_have_the_score_that_the_recipe_names(finished, workshop):
+    assert main(["compress", "--config", str(finished), "--choose.choose_by", "macro_f1"]) == 0
+    report = json.loads((workshop / "compressed" / "report.json").read_text())
+    rows = {row["name"]: row for row in report["models"]}
+    assert report["score"] == report["chosen"]["score"] == "macro_f1"
+    assert "points of macro_f1" in report["in_words"]["student"]
+    points = 100 * (rows["student"]["macro_f1"] - rows["teacher"]["macro_f1"])
+    assert report["gains"]["student"]["points"] == pytest.approx(points)
+    deploy = json.loads((Path(rows["student-int8"]["directory"]) / "deploy.json").read_text())
+    assert deploy["dev"]["score"] == "macro_f1"
+
+
 def choose(rows, score, allowed_loss):
     return compress.choose(rows, score, ChooseSettings(allowed_loss=allowed_loss))
 

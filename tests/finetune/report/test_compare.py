@@ -6,11 +6,12 @@ import pytest
 from finetune.report import compare
 from finetune.report.bootstrap import Difference
 from finetune.tasks import Example, Task, bio
+from finetune.training.scores import SampledScore, ratio_score
 
 
-def parts(right) -> np.ndarray:
+def accuracy_of(right) -> SampledScore:
     right = np.asarray(right, float)
-    return np.stack([right, np.ones_like(right)], 1)
+    return ratio_score(np.stack([right, np.ones_like(right)], 1))
 
 
 def test_the_majority_is_the_commonest_training_label_scored_on_test():
@@ -24,17 +25,10 @@ def test_the_majority_is_the_commonest_training_label_scored_on_test():
     assert compare.majority(tokens) is None
 
 
-def test_an_interval_is_that_of_the_normal_limit():
-    right = np.random.default_rng(2).random(3000) < 0.75
-    low, high = compare.interval(parts(right))
-    error = 1.96 * right.std() / np.sqrt(right.size)
-    assert (low, high) == pytest.approx((right.mean() - error, right.mean() + error), abs=0.002)
-
-
 def test_gains_are_over_the_baseline_and_paired():
     base = np.random.default_rng(2).random(1000) < 0.7
     better = base | (np.arange(1000) % 10 == 0)
-    found = compare.gains({"teacher": parts(better), "plain": parts(base)}, "plain")
+    found = compare.gains({"teacher": accuracy_of(better), "plain": accuracy_of(base)}, "plain")
     assert found.keys() == {"teacher"}
     assert found["teacher"].points == pytest.approx(100 * (better.mean() - base.mean()))
     assert found["teacher"].low > 0
@@ -45,14 +39,16 @@ def test_gains_are_over_the_baseline_and_paired():
     [
         (
             Difference(3.2, 1.1, 5.3),
-            "student is 3.2 points above plain on 999 test examples (95% interval +1.1 to +5.3).",
+            "student is 3.2 points of macro_f1 above plain on 999 test examples "
+            "(95% interval +1.1 to +5.3).",
         ),
         (
             Difference(-0.6, -2.4, 1.2),
-            "student is 0.6 points below plain on 999 test examples (95% interval -2.4 to +1.2): "
-            "the interval includes 0, so these examples do not show a difference.",
+            "student is 0.6 points of macro_f1 below plain on 999 test examples "
+            "(95% interval -2.4 to +1.2): the interval includes 0, so these examples do not show a "
+            "difference.",
         ),
     ],
 )
 def test_words_say_when_there_is_nothing_to_see(gain, expected):
-    assert compare.in_words("student", "plain", gain, "999 test examples") == expected
+    assert compare.in_words("student", "plain", "macro_f1", gain, "999 test examples") == expected

@@ -8,7 +8,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.utils.class_weight import compute_class_weight
 
-from finetune.training.batches import IGNORE
+from finetune.training.batches import IGNORE, Encoded, ragged
+from finetune.training.label_set_data import EncodedLabelSets
 from finetune.training.losses import (
     class_weights,
     hidden_mse,
@@ -16,14 +17,14 @@ from finetune.training.losses import (
     soft_binary_cross_entropy,
     soft_cross_entropy,
 )
+from finetune.training.score_data import EncodedScores
 from finetune.training.scores import (
     CORRELATIONS,
     LABEL_SET_SCORES,
     best_threshold,
-    moments,
-    pearson_of_sums,
-    scores,
 )
+from finetune.training.token_data import EncodedTokens
+from tests.finetune.training.test_token_data import NAMES, random_data
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -31,7 +32,7 @@ def test_scores_equal_scikit_learn(seed):
     random = np.random.default_rng(seed)
     labels = random.choice(4, 60, p=[0.7, 0.2, 0.1, 0.0])
     logits = random.normal(size=(60, 4))
-    found = scores(logits, labels)
+    found = Encoded([], [], labels).scores(logits)
     assert found["accuracy"] == pytest.approx(accuracy_score(labels, logits.argmax(1)))
     assert found["macro_f1"] == pytest.approx(f1_score(labels, logits.argmax(1), average="macro"))
 
@@ -40,10 +41,10 @@ def test_scores_equal_scikit_learn(seed):
 def test_label_set_scores_equal_scikit_learn(seed):
     random = np.random.default_rng(seed)
     gold, predicted = (random.random((40, 5)) < [0.5, 0.3, 0.1, 0.05, 0.0] for _ in range(2))
-    counts = [values.sum(0) for values in (gold & predicted, predicted, gold)]
+    columns = gold & predicted, predicted, gold
     for name, average in (("micro_f1", "micro"), ("macro_f1", "macro")):
         wanted = f1_score(gold, predicted, average=average, zero_division=np.nan)
-        assert LABEL_SET_SCORES[name](*counts) == pytest.approx(wanted)
+        assert LABEL_SET_SCORES[name](*columns) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -69,10 +70,65 @@ def test_correlations_equal_scipy(seed):
     for name, function in CORRELATIONS.items():
         assert function(predicted, gold) == pytest.approx(wanted[name](predicted, gold)[0])
         assert function(np.ones(50), gold) == 0.0
-    rows = random.integers(0, 50, 50)  # a resample's correlation comes from sums of the same rows
-    assert pearson_of_sums(moments(predicted, gold)[rows].sum(0)) == pytest.approx(
-        stats.pearsonr(predicted[rows], gold[rows])[0]
-    )
+
+
+def classification(random) -> tuple[Encoded, np.ndarray]:
+    labels = random.choice(5, 30, p=[0.6, 0.2, 0.1, 0.08, 0.02])
+    return Encoded([np.ones(1)] * 30, [], labels), random.normal(size=(30, 5))
+
+
+def label_sets(random) -> tuple[Encoded, np.ndarray]:
+    labels = (random.random((30, 4)) < [0.5, 0.3, 0.1, 0.02]).astype(np.float32)
+    logits = 3 * random.normal(size=(30, 4))
+    return EncodedLabelSets([np.ones(1)] * 30, [], labels, threshold=0.6), logits
+
+
+def texts_with_scores(random) -> tuple[Encoded, np.ndarray]:
+    labels = random.integers(0, 6, 30).astype(np.float32)  # with equal ranks
+    logits = np.round(labels + random.normal(size=30), 1)[:, None]
+    return EncodedScores([np.ones(1)] * 30, [], labels), logits
+
+
+def tokens(random) -> tuple[Encoded, np.ndarray]:
+    data = random_data(random)
+    logits = [random.normal(size=(len(row), len(NAMES))) for row in data.labels]
+    for row in (0, 2):
+        logits[row] = np.eye(len(NAMES))[np.maximum(data.labels[row], 0)]
+    return data, ragged(logits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("make", [classification, label_sets, texts_with_scores, tokens])
+def test_a_score_on_samples_is_that_of_the_examples_drawn(make, seed):
+    random = np.random.default_rng(seed)
+    data, logits = make(random)
+    draws = [random.integers(0, len(data), len(data)) for _ in range(20)]
+    weights = np.stack([np.bincount(rows, minlength=len(data)) for rows in draws])
+    for name in data.score_table:
+        sampled = data.sampled(logits, name)
+        wanted = [score_of(data, logits, rows, name) for rows in draws]
+        np.testing.assert_allclose(sampled.of(weights.astype(float)), wanted, atol=1e-9)
+        assert sampled.value == pytest.approx(data.scores(logits)[name])
+
+
+def score_of(data: Encoded, logits: np.ndarray, rows: np.ndarray, name: str) -> float:
+    """A score of the given rows, each as often as it is there, by another implementation."""
+    if isinstance(data, EncodedScores):
+        function = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}[name]
+        return function(logits[rows, 0], data.labels[rows])[0]
+    if isinstance(data, EncodedTokens):
+        predicted = [set(data.spans(row, logits[row].argmax(-1))) for row in rows]
+        hits = sum(len(p & set(data.gold[row])) for p, row in zip(predicted, rows, strict=True))
+        counts = [sum(map(len, predicted)), sum(len(data.gold[row]) for row in rows)]
+        share = {"entity_precision": counts[0], "entity_recall": counts[1]}
+        return hits / share.get(name, sum(counts) / 2)
+    gold, predicted = data.labels[rows], logits[rows].argmax(-1)
+    if isinstance(data, EncodedLabelSets):
+        gold, predicted = gold > 0, 1 / (1 + np.exp(-logits[rows])) >= 0.6
+    if name == "accuracy":
+        return accuracy_score(gold, predicted)
+    average = name.removesuffix("_f1")
+    return f1_score(gold, predicted, average=average, zero_division=np.nan)
 
 
 def test_positive_weights_are_the_negatives_for_each_positive():

@@ -75,7 +75,7 @@ def test_long_texts_are_cut_after_sentences_and_lose_nothing(wordpiece):
 def test_an_entity_that_is_no_whole_run_is_missed_not_counted_as_found(wordpiece):
     data = encode_tokens(wordpiece, [Example("我在abcd", spans=(Span(3, 5, "LOC"),))], 16, NAMES)
     assert data.scores(perfect(data))["entity_f1"] == 0.0
-    assert data.matches(perfect(data)).tolist() == [[0, 1, 1]]
+    assert [column.tolist() for column in data.columns(perfect(data))] == [[[0]], [[1]], [[1]]]
 
 
 @given(st.text("我在北京，。！\nab“”", max_size=60), st.integers(5, 20))
@@ -101,8 +101,6 @@ def test_entity_scores_equal_seqevals(seed):
     ]
     scores = data.scores(logits)
     assert scores["entity_f1"] == pytest.approx(f1_score(gold, predicted))
-    numerator, denominator = data.parts(logits).sum(0)
-    assert scores["entity_f1"] == pytest.approx(numerator / denominator)
     assert scores["entity_precision"] == pytest.approx(precision_score(gold, predicted))
     assert scores["entity_recall"] == pytest.approx(recall_score(gold, predicted))
 
