@@ -97,6 +97,8 @@ def extract(model: Classifier, width: float) -> Classifier:
     for name, value in small.state_dict().items():
         prefix = tuple(slice(0, size) for size in value.shape)
         value.set_value(paddle.to_tensor(full[name].numpy()[prefix]))
+    small.unit, small.offset = model.unit, model.offset
+    small.finish()  # `model` may be in training
     small.eval()
     return small
 

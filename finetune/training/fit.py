@@ -71,6 +71,7 @@ def fit(
     summed, since = paddle.zeros([]), 0  # loss since the last evaluation, on the device
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
+    model.start(data)
     model.train()
     with (
         fast_cpu(),
@@ -109,6 +110,7 @@ def fit(
                 break
     if weights is not None:
         model.set_state_dict(weights)
+    model.finish()
     model.eval()
     return fitted
 

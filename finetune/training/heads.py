@@ -25,6 +25,7 @@ class Classifier(EncoderModel):
 
     kind = "classification"
     architecture = "ForSequenceClassification"  # PaddleNLP's name for such a head
+    unit, offset = 1.0, 0.0  # what a regressor's linear layer gives is (score - offset) / unit
 
     def __init__(self, encoder: nn.Layer, classes: int, dropout: float | None = None):
         super().__init__(encoder)
@@ -48,8 +49,11 @@ class Classifier(EncoderModel):
         """Logits [B, classes] from the last layer's output [B, >=1, H]; only row 0 is read."""
         return self.classifier(self.dropout(self.encoder.pooler(state)))
 
+    def begin(self, data: Encoded) -> None:
+        """Prepare a fresh head for the training data; the logits may change."""
+
     def start(self, data: Encoded) -> None:
-        """Prepare a fresh head for the training data, before the first step."""
+        """Prepare the head for training, before the first step; the logits do not change."""
 
     def finish(self) -> None:
         """Undo what `start` did to the head, after the last step; the logits do not change."""
@@ -102,25 +106,29 @@ class Regressor(Classifier):
 
     kind = "regression"
 
-    def __init__(self, encoder: nn.Layer, classes: int = 1, dropout: float | None = None):
-        super().__init__(encoder, classes, dropout)
-        self.unit, self.offset = 1.0, 0.0
-
     def head(self, state):
         """Scores [B, 1] from the last layer's output; only row 0 is read."""
         return super().head(state) * self.unit + self.offset
 
+    def begin(self, data: Encoded) -> None:
+        """Predict the mean score of the training data, with about its spread."""
+        self.unit, self.offset = spread_of(data.labels), float(data.labels.mean())
+
     def start(self, data: Encoded) -> None:
         """Let the linear layer learn scores less their mean, in standard deviations: learning rates
         then mean the same for scores from 0 to 1 and from 0 to 100."""
-        self.unit, self.offset = spread_of(data.labels), float(data.labels.mean())
+        self.change_unit(spread_of(data.labels), float(data.labels.mean()))
 
     def finish(self) -> None:
-        """Take unit and offset into the linear layer's weights."""
-        linear = self.classifier
-        linear.weight.set_value(linear.weight * self.unit)
-        linear.bias.set_value(linear.bias * self.unit + self.offset)
-        self.unit, self.offset = 1.0, 0.0
+        """Let the linear layer give the scores themselves, as it is stored."""
+        self.change_unit(1.0, 0.0)
+
+    def change_unit(self, unit: float, offset: float) -> None:
+        """Let the linear layer give (score - offset) / unit."""
+        linear, factor = self.classifier, self.unit / unit
+        linear.weight.set_value(linear.weight * factor)
+        linear.bias.set_value(linear.bias * factor + (self.offset - offset) / unit)
+        self.unit, self.offset = unit, offset
 
     def loss_weight(self, data: Encoded, balance: bool):
         """1 / variance of the scores; UserError for `balance`, as there are no classes."""

@@ -40,7 +40,7 @@ def fine_tune(
     model = classifier.from_encoder(
         source.encoder, len(data.task.labels), data.task.kind, source.weights
     )
-    model.start(data.train)
+    model.begin(data.train)
     teacher = teacher_of(distill, data) if distill else None
     fitted = fit(
         model,
@@ -51,7 +51,6 @@ def fine_tune(
         label=label,
         on_evaluation=on_evaluation,
     )
-    model.finish()
     return model, fitted
 
 

@@ -1,6 +1,8 @@
 """Regression and similarity through every stage: a tiny encoder learns scores of 0 to 70."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -12,7 +14,14 @@ from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.__main__ import main
 from finetune.deploy.predict import Predictor
-from finetune.recipes import PruneRecipe, QuantiseRecipe, ReportRecipe, TrainRecipe
+from finetune.recipes import (
+    PruneRecipe,
+    QatRecipe,
+    QuantiseRecipe,
+    ReportRecipe,
+    SparseRecipe,
+    TrainRecipe,
+)
 from finetune.settings import DistillSettings, FitSettings, ReportSettings, WidthSettings
 from finetune.tasks import open_task
 from finetune.tasks.settings import TaskSettings
@@ -149,12 +158,59 @@ def test_training_for_int8_and_movement_pruning_work_on_scores(scorer, task):
     assert zeros_of(sparse) == pytest.approx(0.5, abs=0.01)
 
 
+def in_other_units(directory, scorer, task) -> tuple[Path, TaskSettings]:
+    """The model and the task with all scores divided by 64."""
+    model = classifier.load(shutil.copytree(scorer, directory / "scorer")).model
+    linear = model.classifier
+    for parameter in (linear.weight, linear.bias):
+        parameter.set_value(parameter / 64)
+    result = json.loads((scorer / "result.json").read_text())
+    classifier.save(model, directory / "scorer", ["score"], scorer, result)
+    files = {}
+    for split in ("train", "dev", "test"):
+        rows = [json.loads(line) for line in getattr(task, split).read_text().splitlines()]
+        small = [{**row, "score": row["score"] / 64} for row in rows]
+        files[split] = write_jsonl(directory / f"{split}.jsonl", small)
+    return directory / "scorer", task.model_copy(update=files)
+
+
+def products(classifier: Path, task, directory: Path) -> list[Path]:
+    """The classifier trained for INT8, made sparse, and made narrower, a few steps each."""
+    fit = {"epochs": 0.5, "batch_size": 16, "learning_rate": 3e-3, "dropout": 0.0}
+    values = {"classifier": str(classifier), "task": task.model_dump(mode="json")}
+    width = {"widths": [0.5], "importance_examples": 48, "fit": fit}
+    recipes = [
+        check(kind, {**values, "output_dir": str(directory / kind.__name__), **settings}, "test")
+        for kind, settings in (
+            (QatRecipe, {"qat": fit}),
+            (SparseRecipe, {"sparse": {"fit": fit}}),
+            (PruneRecipe, {"prune": width}),
+        )
+    ]
+    return [stages.qat(recipes[0]), stages.sparsify(recipes[1]), *stages.prune(recipes[2])]
+
+
+def test_no_stage_trains_differently_in_other_units(scorer, task, tmp_path):
+    other, small_task = in_other_units(tmp_path, scorer, task)
+    pairs = zip(
+        products(scorer, task, tmp_path / "a"),
+        products(other, small_task, tmp_path / "b"),
+        strict=True,
+    )
+    for plain, small in pairs:
+        gold, predicted = gold_and_predicted(plain, task)
+        _, in_parts = gold_and_predicted(small, small_task)
+        assert 64 * np.array(in_parts) == pytest.approx(np.array(predicted), abs=0.05)
+        assert np.abs(np.subtract(gold, predicted)).mean() < 12  # of 0 to 70
+
+
 def test_training_in_standard_deviations_leaves_no_trace_in_the_weights(encoder):
     model = classifier.from_encoder(encoder, 1, "regression")
     model.eval()
     data = EncodedScores([], [], np.array([10.0, 30.0, 80.0], np.float32))
     ids = paddle.to_tensor([[2, 7, 9, 3]])
     plain = float(model(ids, paddle.zeros_like(ids)))
+    model.begin(data)
     model.start(data)
     during = float(model(ids, paddle.zeros_like(ids)))
     assert during == pytest.approx(plain * data.labels.std() + 40, rel=1e-5)
