@@ -128,7 +128,14 @@ def _supervisor(
     restarts = Restarts(options.max_restarts)
     grace_seconds = options.grace_seconds or GRACE_SECONDS
     if job.nnodes == 1:
-        return Supervisor(command(job), variables, checkpoints, restarts, grace_seconds, report)
+        return Supervisor(
+            command(job),
+            variables,
+            checkpoints,
+            restarts=restarts,
+            grace_seconds=grace_seconds,
+            report=report,
+        )
     join = Join(
         node=job.node_rank,
         host=socket.gethostname(),
@@ -145,10 +152,10 @@ def _supervisor(
         lambda start: command(job, start),
         variables,
         checkpoints,
-        restarts,
-        Limits(options.join_seconds, options.rejoin_seconds),
-        grace_seconds,
-        report,
+        restarts=restarts,
+        limits=Limits(options.join_seconds, options.rejoin_seconds),
+        grace_seconds=grace_seconds,
+        report=report,
     )
 
 
