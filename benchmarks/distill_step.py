@@ -14,6 +14,9 @@ sizes; sentences come from shards of the packaged teacher's vocabulary.
 - torch_fp32, torch_bf16: PyTorch with fused AdamW, subnormal numbers flushed and the teacher cut
   after the layer that is learned, on the same batches as ours. torch_fp32_shuffled: the same
   samples in random order.
+- NAME_ranks, of some of them: as many data-parallel ranks as threads (Paddle Fleet, PyTorch's
+  DistributedDataParallel; both over Gloo), which share the batches of an update. Two ranks are what
+  `python -m launch` starts on two cores. Their peak_mb is of one rank.
 
 With --device gpu: ours_dynamic and ours_bfloat16 for ours, and everything else on the GPU too;
 peaks are then of its memory.
@@ -51,7 +54,9 @@ OURS = {  # the teacher's engine, the number format of products
     "ours_bfloat16": ("dynamic", "bfloat16"),
 }
 TORCH = {"torch_fp32": False, "torch_bf16": True, "torch_fp32_shuffled": False}  # in bfloat16?
-ON_GPU_ONLY, ON_CPU_ONLY = {"ours_bfloat16"}, {"ours", "ours_engine"}
+RANKS = {f"{name}_ranks": name for name in ("ours", "ours_engine", "torch_fp32", "torch_bf16")}
+LAUNCHERS = {True: "torch.distributed.run", False: "paddle.distributed.launch"}  # for PyTorch?
+ON_GPU_ONLY, ON_CPU_ONLY = {"ours_bfloat16"}, {"ours", "ours_engine", *RANKS}
 RATIOS = {
     "ratio": ("ours", "published"),
     "ratio_dynamic": ("ours_dynamic", "published"),
@@ -62,6 +67,8 @@ RATIOS = {
     "ours_dynamic_over_torch_fp32": ("ours_dynamic", "torch_fp32"),
     "ours_engine_over_torch_bf16": ("ours_engine", "torch_bf16"),
     "ours_bfloat16_over_torch_bf16": ("ours_bfloat16", "torch_bf16"),
+    "ours_over_torch_fp32_ranks": ("ours_ranks", "torch_fp32_ranks"),
+    "ours_engine_over_torch_bf16_ranks": ("ours_engine_ranks", "torch_bf16_ranks"),
 }
 DETAILS = (  # (name, contender, what it measured)
     ("teacher_engine_relation_error", "ours_engine", "relation_error"),
@@ -99,20 +106,21 @@ def main() -> None:
     parser.add_argument(
         "--torch", metavar="PYTHON", help="an interpreter with torch and transformers"
     )
-    parser.add_argument("--contenders", nargs="+", choices=(*PUBLISHED, *OURS, *TORCH))
+    parser.add_argument("--contenders", nargs="+", choices=(*PUBLISHED, *OURS, *TORCH, *RANKS))
     parser.add_argument("--contender", help=argparse.SUPPRESS)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--batches_file", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.batches < 1 or options.batches % (UPDATE // GROUP):
         parser.error(f"--batches: a multiple of {UPDATE // GROUP}, the batches of an update")
     if options.contender:
-        print("RESULT " + json.dumps(contend(options)))
+        contend(options)
         return
     runs: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = write_batches(options, Path(folder))
         for number, name in itertools.product(range(options.rounds), contenders(options)):
-            result = child(name, options, files)
+            result = child(name, options, files, Path(folder))
             runs.setdefault(name, []).append(result)
             print(f"round {number + 1} {name}: {result['seq_s']:.2f} sequences/s", file=sys.stderr)
     figures = figures_of(runs)
@@ -126,7 +134,9 @@ def main() -> None:
 
 def contenders(options: argparse.Namespace) -> list[str]:
     """Those asked for, or all that this device and these interpreters can run."""
-    names = [*PUBLISHED, *OURS, *(TORCH if options.torch else ())]
+    names = [*PUBLISHED, *OURS, *TORCH, *(RANKS if options.threads > 1 else ())]
+    if not options.torch:
+        names = [name for name in names if not in_torch(name)]
     absent = ON_CPU_ONLY if options.device == "gpu" else ON_GPU_ONLY
     return [n for n in names if n not in absent and n in (options.contenders or names)]
 
@@ -141,23 +151,34 @@ def write_batches(options: argparse.Namespace, folder: Path) -> dict[str, Path]:
     return files
 
 
-def child(name: str, options: argparse.Namespace, files: dict[str, Path]) -> dict:
-    """Run one contender in a process of its own, with the settings that suit every one of them."""
+def in_torch(name: str) -> bool:
+    """Whether PyTorch computes a contender."""
+    return RANKS.get(name, name) in TORCH
+
+
+def child(name: str, options: argparse.Namespace, files: dict[str, Path], folder: Path) -> dict:
+    """Run one contender in processes of its own, with the settings that suit every one of them."""
     from launch.environment import best_for_cpu
 
-    python = options.torch if name in TORCH else sys.executable
+    ranks = options.threads if name in RANKS else 1
     order = "shuffled" if name in PUBLISHED or name.endswith("_shuffled") else "bucketed"
-    words = [python, "-W", "ignore", __file__, "--contender", name]
+    words = [options.torch if in_torch(name) else sys.executable, "-W", "ignore"]
+    if ranks > 1:
+        words += ["-m", LAUNCHERS[in_torch(name)], "--nproc_per_node", str(ranks)]
+        words += ["--log_dir", str(folder / name)]
+    words += [__file__, "--contender", RANKS.get(name, name), "--result", str(folder / "result")]
     words += ["--batches_file", str(files[order]), "--device", options.device]
-    for key in ("sizes", "batches", "shards", "threads"):
+    words += ["--threads", str(options.threads // ranks)]
+    for key in ("sizes", "batches", "shards"):
         words += [f"--{key}", str(getattr(options, key))]
-    threads = str(options.threads)
+    threads = str(options.threads // ranks)
     settings = best_for_cpu(1) | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    done = subprocess.run(
-        words, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=True
-    )
-    line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
-    return json.loads(line.removeprefix("RESULT "))
+    variables = os.environ | settings
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        logs = [path.read_text() for path in (folder / name).glob("**/*log.0")]
+        sys.exit("\n".join(part[-3000:] for part in (f"{name} failed", done.stderr, *logs)))
+    return json.loads((folder / "result").read_text())
 
 
 def figures_of(runs: dict[str, list[dict]]) -> dict[str, float]:
@@ -179,13 +200,14 @@ def figures_of(runs: dict[str, list[dict]]) -> dict[str, float]:
 # ---- one contender ----
 
 
-def contend(options: argparse.Namespace) -> dict:
-    """Open one contender and time it."""
-    name = options.contender
+def contend(options: argparse.Namespace) -> None:
+    """Open one contender and time it; its first rank writes the result."""
+    name, (rank, ranks) = options.contender, place()
     if name in OURS:
         from benchmarks.our_step import contender
 
-        step, updates = contender(options, *OURS[name]), step_batches.steps(options.shards)
+        step = contender(options, *OURS[name])
+        updates = step_batches.steps(options.shards, rank, ranks)
     else:
         if name in TORCH:
             from benchmarks.torch_peer import contender
@@ -193,9 +215,22 @@ def contend(options: argparse.Namespace) -> dict:
             from benchmarks.published_loop import contender
 
         step = contender(options, (TORCH | PUBLISHED)[name])
-        updates = iter(step_batches.load(options.batches_file))
+        updates = step_batches.of_rank(step_batches.load(options.batches_file), rank, ranks)
     with cpu_settings(name):
-        return measure(step, updates, options)
+        result = measure(step, updates, options)
+    if rank == 0:
+        options.result.write_text(json.dumps(result))
+    if ranks > 1:
+        step.wait_for_ranks()
+        os._exit(0)  # Gloo's threads would abort a rank that tears down while others do
+
+
+def place() -> tuple[int, int]:
+    """This process among its contender's ranks, and their number, as either launcher tells them."""
+    for rank, ranks in (("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM"), ("RANK", "WORLD_SIZE")):
+        if rank in os.environ:
+            return int(os.environ[rank]), int(os.environ[ranks])
+    return 0, 1
 
 
 def cpu_settings(name: str):
@@ -208,7 +243,8 @@ def cpu_settings(name: str):
 
 
 def measure(step, updates, options: argparse.Namespace) -> dict:
-    """Time the updates, after a batch to warm up."""
+    """Time the updates, after a batch to warm up. With several ranks an update ends for all of them
+    at once, when the gradients have met."""
     step(next(updates)[:1])
     step.wait()
     timed, waited, began = [], 0.0, time.perf_counter()
@@ -222,7 +258,8 @@ def measure(step, updates, options: argparse.Namespace) -> dict:
     on_gpu = options.device == "gpu"
     ids = [getattr(batch, "input_ids", batch) for batch in timed]
     return {
-        "seq_s": GROUP * options.batches / seconds,
+        "seq_s": GROUP * options.batches / seconds,  # of all ranks
+        "batches": len(timed),
         "data_wait_share": waited / seconds,
         "load_average": os.getloadavg()[0],
         "peak_mb": step.peak_gpu_mb() if on_gpu else peak_of_the_process_mb(),

@@ -8,7 +8,6 @@ import paddle
 from benchmarks.encoder_sizes import GROUP, HEADS, SIZES, UPDATE, encoder_fields
 from data_pipeline.base.recipes import check
 from data_pipeline.loading.loader import Batch
-from data_pipeline.loading.order import World
 from pretrain.encoders import device, linear
 from pretrain.encoders.load import build_encoder, load_encoder
 from pretrain.encoders.student import freeze_unreached
@@ -16,7 +15,7 @@ from pretrain.encoders.teacher_engine import open_engine
 from pretrain.objectives.distill import Distillation
 from pretrain.objectives.relations import relation_error, relation_loss, relation_weights
 from pretrain.recipe import DistillRecipe
-from pretrain.training import flops, precision
+from pretrain.training import flops, parallel, precision
 from pretrain.training import optimizer as optimize
 from pretrain.training.step import StepTimer, Trainer, train_step
 
@@ -69,8 +68,10 @@ class OurStep:
         objective.train()
         linear.replace_linears(objective)
         adam = optimize.build_optimizer(objective, self.recipe.optimizer)
+        self.world = parallel.join()
+        model, optimizer = parallel.wrap(objective, adam, self.world)
         self.trainer = Trainer(
-            self.recipe, objective, objective, adam, adam._parameter_list, World()
+            self.recipe, objective, model, optimizer, adam._parameter_list, self.world
         )
         self.timer, self.count = StepTimer(), 0
         self.last: Batch | None = None
@@ -87,6 +88,10 @@ class OurStep:
     def wait(self) -> None:
         """Until a GPU has computed everything."""
         device.synchronise()
+
+    def wait_for_ranks(self) -> None:
+        """Until all ranks have come here."""
+        parallel.barrier(self.world)
 
     def peak_gpu_mb(self) -> float:
         """The most memory that tensors have taken on the GPU."""

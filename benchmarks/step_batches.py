@@ -2,6 +2,7 @@
 shuffled. Loading them takes this project, holding them numpy alone."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,18 @@ from benchmarks.encoder_sizes import GROUP, UPDATE
 Updates = list[list[np.ndarray]]  # of updates, of batches: input_ids [GROUP, L]
 
 
-def steps(shards: Path):
-    """Steps of this project's loader, without end; each has the batches of one update."""
+def steps(shards: Path, rank: int = 0, ranks: int = 1):
+    """Steps of this project's loader, without end; each has a rank's batches of one update."""
     from data_pipeline.loading.loader import Loader
-    from data_pipeline.loading.order import OrderSettings
+    from data_pipeline.loading.order import OrderSettings, World
 
     settings = OrderSettings(relation_group_size=GROUP, global_batch_size=UPDATE)
-    return iter(Loader(shards, settings, workers=1))
+    return iter(Loader(shards, settings, World(rank, ranks), workers=1))
+
+
+def of_rank(updates: Updates, rank: int, ranks: int) -> Iterator[list[np.ndarray]]:
+    """A rank's batches of each update, dealt as `steps` deals them."""
+    return iter([batches[rank::ranks] for batches in updates])
 
 
 def bucketed(shards: Path, updates: int) -> Updates:

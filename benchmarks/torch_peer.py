@@ -3,6 +3,7 @@ student, Q, K and V taken by hooks, the sample-sample loss as the published loop
 
 import contextlib
 import math
+import os
 
 import numpy as np
 import torch
@@ -44,14 +45,24 @@ class TorchStep:
                 getattr(attention, part).register_forward_hook(
                     lambda _, __, out, name=(who, part): self.states.__setitem__(name, out)
                 )
+        frozen = self.student.encoder.layer[-1]  # above Q, K and V nothing has a gradient
+        for part in (frozen.attention.output, frozen.intermediate, frozen.output):
+            part.requires_grad_(False)
+        self.model, self.ranked = self.student, "RANK" in os.environ
+        if self.ranked:
+            torch.distributed.init_process_group("gloo")
+            self.model = torch.nn.parallel.DistributedDataParallel(self.student)
         self.optimizer = torch.optim.AdamW(
             self.student.parameters(), lr=6e-4, weight_decay=0.01, fused=True
         )
 
     def __call__(self, batches: list[np.ndarray]) -> None:
         """Gradients of all batches, one update."""
-        for ids in batches:
-            (self.loss(ids) / len(batches)).backward()
+        *first, last = batches
+        with self.model.no_sync() if self.ranked else contextlib.nullcontext():
+            for ids in first:
+                (self.loss(ids) / len(batches)).backward()
+        (self.loss(last) / len(batches)).backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -68,7 +79,7 @@ class TorchStep:
         with autocast:
             with torch.no_grad():
                 self.teacher(input_ids, attention_mask=mask)
-            self.student(input_ids, attention_mask=mask)
+            self.model(input_ids, attention_mask=mask)
         return sum(
             sample_loss(self.states["student", part], self.states["teacher", part], mask)
             for part in ("query", "key", "value")
@@ -78,6 +89,10 @@ class TorchStep:
         """Until a GPU has computed everything."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+
+    def wait_for_ranks(self) -> None:
+        """Until all ranks have come here."""
+        torch.distributed.barrier()
 
     def peak_gpu_mb(self) -> float:
         """The most memory that tensors have taken on the GPU."""

@@ -100,7 +100,7 @@ def test_figures_are_medians_ranges_and_ratios_of_those_that_ran():
 
 def test_contenders_that_a_device_cannot_run_are_left_out():
     def names(**changes):
-        options = {"torch": None, "device": "cpu", "contenders": None} | changes
+        options = {"torch": None, "device": "cpu", "contenders": None, "threads": 1} | changes
         return step.contenders(argparse.Namespace(**options))
 
     assert names() == ["published", "published_eval", "ours", "ours_dynamic", "ours_engine"]
@@ -108,6 +108,16 @@ def test_contenders_that_a_device_cannot_run_are_left_out():
         "published", "published_eval", "ours_dynamic", "ours_bfloat16",
     ]  # fmt: skip
     assert names(torch="python", contenders=["torch_bf16", "ours"]) == ["ours", "torch_bf16"]
+    assert names(threads=2)[-2:] == ["ours_ranks", "ours_engine_ranks"]
+    assert names(threads=2, torch="python")[-2:] == ["torch_fp32_ranks", "torch_bf16_ranks"]
+
+
+def test_ranks_are_dealt_every_batch_once(tmp_path):
+    updates = [[np.full((1, 2), 10 * update + i) for i in range(8)] for update in range(3)]
+    dealt = [list(step_batches.of_rank(updates, rank, 2)) for rank in range(2)]
+    for update, batches in enumerate(updates):
+        both = [ids for rank in dealt for ids in rank[update]]
+        assert sorted(ids[0, 0] for ids in both) == [ids[0, 0] for ids in batches]
 
 
 class Contender:

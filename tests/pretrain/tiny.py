@@ -26,13 +26,15 @@ def make_root(root: Path) -> Path:
     return root
 
 
-def make_shards(directory: Path, seed: int = 0, settings: dict | None = None) -> Path:
-    """88 samples of 4 to 24 tokens in 3 shards; `settings` stand in the manifest."""
+def make_shards(
+    directory: Path, seed: int = 0, settings: dict | None = None, samples: int = SAMPLES
+) -> Path:
+    """Samples of 4 to 24 tokens in 3 shards; `settings` stand in the manifest."""
     random = np.random.default_rng(seed)
     directory.mkdir(parents=True)
     vocab.write(directory / "vocab.txt", TOKENS)
     infos, histogram = [], np.zeros(MAX_LENGTH + 1, int)
-    for number, count in enumerate(np.diff(np.linspace(0, SAMPLES, SHARDS + 1).astype(int))):
+    for number, count in enumerate(np.diff(np.linspace(0, samples, SHARDS + 1).astype(int))):
         lengths = random.integers(4, MAX_LENGTH + 1, count)
         np.add.at(histogram, lengths, 1)
         ids = [np.r_[2, random.integers(5, len(TOKENS), n - 2), 3] for n in lengths]
@@ -49,7 +51,7 @@ def make_shards(directory: Path, seed: int = 0, settings: dict | None = None) ->
         vocab_sha256=vocab.sha256(TOKENS),
         special_ids=vocab.special_ids(TOKENS),
         max_length=MAX_LENGTH,
-        samples=SAMPLES,
+        samples=samples,
         tokens=sum(info.tokens for info in infos),
         unk_share=0.0,
         shards=infos,
