@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from statistics import harmonic_mean
 
 if not __package__:  # not this folder, where data_pipeline.py is a benchmark and hides the package
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -217,7 +218,9 @@ class Benchmark:
         short = replace(self.plan, work=self.plan.work / "speed", steps=steps)
         encoder_of(name, 1, short)
         output = Path(distill_values(name, 1, short, None)["output_dir"])
-        speed = read_metrics(output / "metrics.jsonl")[-1]["speed/sequences_per_s"]
+        # Each record is of equally many steps, of short samples or of long ones.
+        records = read_metrics(output / "metrics.jsonl")
+        speed = harmonic_mean(record["speed/sequences_per_s"] for record in records)
         return self.plan.steps * self.plan.batch / speed / 3600
 
     def hours_taken(self, results: dict) -> float:
