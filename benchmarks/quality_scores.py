@@ -28,11 +28,11 @@ class FineTuning:
 
 
 TASKS = {
-    "inews": FineTuning(2, 48),
+    "inews": FineTuning(3, 48, 1000),
     "reviews": FineTuning(1, 96),
     "reviews_500": FineTuning(4, 96, held_out_limit=1000),
-    "inews_matching": FineTuning(2, 96, 1500),
-    "people_daily_ner": FineTuning(4, 128, 1000, 1000),
+    "inews_matching": FineTuning(2, 64, 1000, 600),
+    "people_daily_ner": FineTuning(3, 128, 1000, 800),
     "people_daily_pos": FineTuning(4, 128, 1000, 1000),
 }
 SMOKE_TASKS = {
