@@ -1,6 +1,7 @@
 """Estimates held against published and measured runs, and against arithmetic by hand."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,17 @@ def test_the_published_run_takes_about_as_long_as_its_authors_report(on_v100):
     """PP-MiniLM's page: 2 to 3 days on 8 V100. This project does less work in a step."""
     assert 1 <= on_v100["days"] <= 3
     assert on_v100["fits"] and on_v100["memory_total_gb"] < 32
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readme_says_what_is_estimated(page, on_v100):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if "V100" in line and "A100" in line)
+    said = [int(number) for number in re.search(r"(\d+)[,、] ?(\d+)[,、] ?(\d+)", row).groups()]
+    others = (run(PUBLISHED, "--gpus", 8, "--gpu", gpu, "--json") for gpu in ("a100", "h100"))
+    estimates = [on_v100, *(json.loads(result.stdout) for result in others)]
+    assert said == [round(24 * estimate["days"]) for estimate in estimates]
+    assert f"{on_v100['memory_total_gb']:.1f} GB" in row
 
 
 def test_the_work_of_a_step_is_that_of_its_matrix_products(on_v100):
