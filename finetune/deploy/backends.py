@@ -38,6 +38,9 @@ def read_deploy(directory: Path) -> dict:
         ) from None
     if not isinstance(deploy, dict):
         raise UserError(f"{path}: must be a JSON object, is {str(deploy)[:60]}")
+    for name in ("backend", "kind", "precision"):
+        if not isinstance(deploy.get(name, ""), str):
+            raise UserError(f"{path}: {name} {deploy[name]!r} is not a name")
     if deploy.get("backend") not in BACKENDS:
         raise UserError(
             f"{path}: backend {deploy.get('backend')!r} is not one of {', '.join(BACKENDS)}"

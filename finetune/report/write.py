@@ -121,6 +121,8 @@ def compared(scored: dict[str, ScoredModel], baseline: str | None, task: Task) -
 def row_of(name: str, directory: Path, scored: ScoredModel, speed: list[dict]) -> dict:
     """One row of the report; the scores at its top are those on the held-out split."""
     deploy = read_deploy(directory)
+    if missing := [name for name in ("parameters", "precision") if name not in deploy]:
+        raise UserError(f"{directory}/deploy.json: no field {missing[0]!r}; export the model again")
     latency = headline_latency(speed)
     return {
         "name": name,

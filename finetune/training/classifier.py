@@ -112,7 +112,7 @@ def load(directory: Path | str) -> LoadedClassifier:
     model = CLASSIFIERS[kind](encoder, len(labels))
     if "layer_norm_eps" in config:
         set_norm_epsilon(model, float(config["layer_norm_eps"]))
-    resize(model, config.get("kept_heads"), config.get("kept_ffn"))
+    resize(model, *(_kept(config, name, model, directory) for name in ("kept_heads", "kept_ffn")))
     if is_hugging_face(tensors):
         tensors = _from_hugging_face(tensors, encoder)
     else:
@@ -120,6 +120,19 @@ def load(directory: Path | str) -> LoadedClassifier:
         tensors = {_own_name(name, prefix): value for name, value in tensors.items()}
     weights.load_into(model, tensors, str(directory))
     return LoadedClassifier(model, labels, directory, read_result(directory))
+
+
+def _kept(config: dict, name: str, model: Classifier, directory: Path) -> list[int] | None:
+    """Heads or neurons of each layer of a pruned classifier; None where nothing was pruned."""
+    kept, layers = config.get(name), len(model.layers)
+    if kept is None:
+        return None
+    whole = isinstance(kept, list) and all(type(count) is int and count > 0 for count in kept)
+    if not whole or len(kept) != layers:
+        raise UserError(
+            f"{directory}/config.json: {name} is not a list of {layers} whole numbers of 1 or more"
+        )
+    return kept
 
 
 def resize(model: Classifier, heads: list[int] | None, ffn: list[int] | None) -> None:

@@ -48,8 +48,8 @@ def encode_examples(task: Task, encoder, examples: list[Example], max_length: in
 
 def kind_of(config: dict) -> str:
     """The kind of task that a classifier's config.json was saved for."""
-    names = config.get("architectures") or [""]
-    if str(names[0]).endswith("ForTokenClassification"):
+    names = config.get("architectures")
+    if isinstance(names, list) and names and str(names[0]).endswith("ForTokenClassification"):
         return "tokens"
     problem = config.get("problem_type")
     if problem is None and len(config.get("id2label") or {}) == 1:

@@ -18,6 +18,7 @@ from finetune.tasks.settings import TaskSettings
 from finetune.training import ranks
 
 RECORD = "stage.json"  # written last: a directory without it is not finished
+DESCRIBED = {"size", "mtime_ns", "sha256"}  # what the record says of each file
 WEIGHTS = (".safetensors", ".onnx", ".pdiparams", ".pdparams")
 
 
@@ -194,6 +195,9 @@ def _damaged(directory: Path, outputs: Any) -> list[str]:
     problems = []
     for name, written in outputs.items():
         path = directory / name
+        if not isinstance(written, dict) or not written.keys() >= DESCRIBED:
+            problems.append(f"{name}: not recorded")
+            continue
         if not path.is_file():
             problems.append(f"{name}: deleted")
             continue

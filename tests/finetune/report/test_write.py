@@ -93,6 +93,17 @@ def test_a_score_of_another_kind_of_task_is_refused(tmp_path, onnx_dir, task):
         stages.report(recipe)
 
 
+@pytest.mark.parametrize("name", ["parameters", "precision"])
+def test_what_deploy_json_lacks_is_named(name, tmp_path, onnx_dir, task):
+    shutil.copytree(onnx_dir, tmp_path / "m")
+    path = tmp_path / "m" / "deploy.json"
+    deploy = json.loads(path.read_text())
+    del deploy[name]
+    path.write_text(json.dumps(deploy))
+    with pytest.raises(UserError, match=rf"deploy\.json: no field '{name}'"):
+        stages.report(report_recipe(tmp_path / "r", task, {"m": tmp_path / "m"}))
+
+
 @pytest.fixture
 def other_labels(tmp_path, onnx_dir, classifier_dir):
     """The models of the session with the names of their labels in another order."""

@@ -1,5 +1,6 @@
 """A stage's directory is whole or not there, and is made anew only when something changed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -129,6 +130,18 @@ def test_a_damaged_record_is_named(content, tmp_path, source):
     (tmp_path / "out" / "stage.json").write_text(content)
     with pytest.raises(UserError, match=r"stage\.json"):
         make(tmp_path, source, write)
+
+
+@pytest.mark.parametrize("written", [5, "x", [], None, {"size": 1}])
+def test_made_anew_when_a_record_does_not_describe_its_files(written, tmp_path, source):
+    make(tmp_path, source, write)
+    path = tmp_path / "out" / "stage.json"
+    record = json.loads(path.read_text())
+    name = next(iter(record["outputs"]))
+    path.write_text(json.dumps(record | {"outputs": record["outputs"] | {name: written}}))
+    make(tmp_path, source, write)
+    assert json.loads(path.read_text())["outputs"].keys() == record["outputs"].keys()
+    assert json.loads(path.read_text())["outputs"][name]["size"] > 0
 
 
 def test_an_input_without_a_model_is_named(tmp_path):

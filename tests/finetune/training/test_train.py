@@ -224,6 +224,24 @@ def test_damaged_weights_are_a_users_error(tmp_path, classifier_dir):
         classifier.load(tmp_path / "c")
 
 
+@pytest.mark.parametrize("name", ["kept_heads", "kept_ffn"])
+@pytest.mark.parametrize("value", [5, "xx", [4], [4, "b"], [4, 0], {"0": 4}])
+def test_counts_that_do_not_fit_the_layers_are_named(name, value, tmp_path, classifier_dir):
+    shutil.copytree(classifier_dir, tmp_path / "c")
+    path = tmp_path / "c" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(UserError, match=rf"config\.json: {name} is not a list of 2 whole numbers"):
+        classifier.load(tmp_path / "c")
+
+
+@pytest.mark.parametrize("architectures", [5, {}, [], None])
+def test_architectures_that_are_no_list_mean_nothing(architectures, tmp_path, classifier_dir):
+    shutil.copytree(classifier_dir, tmp_path / "c")
+    path = tmp_path / "c" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": architectures}))
+    assert classifier.load(tmp_path / "c").model.kind == "classification"
+
+
 def test_a_pickle_is_refused(tmp_path, classifier_dir):
     shutil.copytree(classifier_dir, tmp_path / "c")
     (tmp_path / "c" / "model.safetensors").rename(tmp_path / "c" / "model_state.pdparams")
