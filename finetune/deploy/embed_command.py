@@ -64,10 +64,8 @@ def compare_with_scores(arguments) -> int:
             "--pair and --score go together, with --text, and name columns of the table --input"
         )
     rows = read_rows(arguments)
-    where = (f"{arguments.input}, row {number}" for number in range(1, len(rows) + 1))
     scores = [
-        number_in(row.record.get(arguments.score), arguments.score, place)
-        for row, place in zip(rows, where, strict=True)
+        number_in(row.record.get(arguments.score), arguments.score, row.where) for row in rows
     ]
     embedder = open_embedder(arguments)
     cosines = embedder.cosines([row.text for row in rows], [row.pair for row in rows])

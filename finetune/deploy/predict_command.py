@@ -20,6 +20,8 @@ class Row:
     """As it stands in the input."""
     record: dict = field(default_factory=dict)
     """Its other columns, for a table."""
+    where: str = ""
+    """File and line, for a table."""
 
 
 def predict_texts(arguments) -> int:
@@ -79,15 +81,16 @@ def _row_of(line: str) -> Row:
 def _table(path: Path, text: str, pair: str | None) -> Iterator[Row]:
     from finetune.tasks.files import records
 
-    for number, record in enumerate(records(path), 1):
+    for number, record in records(path):
+        where = f"{path}, line {number}"
         for column in (text, pair):
             if column is not None and record.get(column) is None:
                 raise UserError(
-                    f"{path}, row {number}: no column {column!r}; "
+                    f"{where}: no column {column!r}; "
                     f"it has {', '.join(str(key) for key in record)[:200]}"
                 )
         first = str(record[text])
-        yield Row(first, str(record[pair]) if pair else None, first, record)
+        yield Row(first, str(record[pair]) if pair else None, first, record, where)
 
 
 def _lines(path: str | None) -> list[str]:

@@ -55,7 +55,7 @@ def mark_spans(record: dict) -> tuple[str, None]:
     for start, span, left, right in spans:
         end = start + len(span)
         if text[start:end] != span:
-            raise UserError(f"cluewsc2020: {span!r} is not at character {start} of {text!r:.80}")
+            raise UserError(f"{span!r} is not at character {start} of {text!r:.80}")
         marks += [(start, 1, -len(span), left), (end, 0, len(span), right)]
     for place, _, _, mark in sorted(marks, reverse=True):  # the later first: places stay right
         text = text[:place] + mark + text[place:]
@@ -108,8 +108,8 @@ def open_clue(settings: TaskOptions) -> Task:
                 return None
             raise UserError(_missing(name, directory, f"{split}.json"))
         examples = [
-            _example(record, form, index, f"{path}, record {number}")
-            for number, record in enumerate(records(path), 1)
+            _example(record, form, index, f"{path}, line {number}")
+            for number, record in records(path)
             if record.get(form.label_key) != "-"  # OCNLI: the annotators did not agree
         ]
         return examples if all(example.label is not None for example in examples) else None
@@ -121,11 +121,10 @@ def submission_examples(path: Path, name: str) -> tuple[list, list[Example]]:
     """(ids, examples) of an official test file, in its order; the id of a record that has none is
     its number from 0."""
     lines = list(records(path))
-    ids = [record.get("id", record.get("idx", number)) for number, record in enumerate(lines)]
-    unlabelled = ({k: v for k, v in record.items() if k != "label"} for record in lines)
+    ids = [record.get("id", record.get("idx", n)) for n, (_, record) in enumerate(lines)]
     examples = [
-        _example(record, FORMATS[name], {}, f"{path}, record {number}")
-        for number, record in enumerate(unlabelled, 1)
+        _example(record | {"label": None}, FORMATS[name], {}, f"{path}, line {number}")
+        for number, record in lines
     ]
     return ids, examples
 
@@ -137,6 +136,10 @@ def _example(record: dict, form: Format, index: dict[str, int], where: str) -> E
         raise UserError(
             f"{where}: no field {error.args[0]!r}; it has {', '.join(record)[:200]}"
         ) from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    if not all(isinstance(value, str) for value in (text, pair or "")):
+        raise UserError(f"{where}: a text is not a string")
     if not text.strip():
         raise UserError(f"{where}: the text is empty")
     label = record.get(form.label_key)
@@ -154,7 +157,7 @@ def _labels_of(directory: Path, name: str, form: Format) -> list[str]:
         path = _split_file(directory, "train")
     if path is None:
         raise UserError(_missing(name, directory, "labels.json or train.json"))
-    labels = {str(record[form.label_key]) for record in records(path) if form.label_key in record}
+    labels = {str(r[form.label_key]) for _, r in records(path) if form.label_key in r}
     if not labels:
         raise UserError(f"{path}: no field {form.label_key!r} in any record")
     return sorted(

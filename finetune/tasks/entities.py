@@ -38,8 +38,7 @@ def cluener(settings: TaskOptions) -> Task:
                 return None
             raise UserError(f"{path}: missing; CLUENER2020 has train.json, dev.json and test.json")
         examples = [
-            cluener_example(record, f"{path}, record {number}")
-            for number, record in enumerate(records(path), 1)
+            cluener_example(record, f"{path}, line {number}") for number, record in records(path)
         ]
         return examples if all(example.spans is not None for example in examples) else None
 

@@ -73,14 +73,14 @@ class LabelledRow:
     label: Any
     """As it stands in the file: a string, or what JSON has there."""
     where: str
-    """File and number, for messages."""
+    """File and line, for messages."""
 
 
 def rows(path: Path, settings: TaskOptions) -> Iterator[LabelledRow]:
     """Every row of a file; UserError for a missing column or an empty text."""
     columns = [settings.text, settings.label] + ([settings.pair] if settings.pair else [])
-    for number, record in enumerate(records(path), 1):
-        where = f"{path}, row {number}"
+    for number, record in records(path):
+        where = f"{path}, line {number}"
         for column in columns:
             if column not in record or record[column] is None:
                 raise UserError(
@@ -94,8 +94,9 @@ def rows(path: Path, settings: TaskOptions) -> Iterator[LabelledRow]:
         yield LabelledRow(text, pair, record[settings.label], where)
 
 
-def records(path: Path) -> Iterator[dict]:
-    """Rows of a .tsv, .csv or .jsonl as dictionaries."""
+def records(path: Path) -> Iterator[tuple[int, dict]]:
+    """(number of the line, from 1, fields by name) of each row of a .tsv, .csv or .jsonl; the last
+    line of a row with line ends in it. UserError names a line that is none."""
     path = Path(path)
     if path.suffix not in (*DELIMITERS, ".jsonl", ".json"):
         raise UserError(f"{path}: data is a .tsv, .csv or .jsonl file")
@@ -103,24 +104,23 @@ def records(path: Path) -> Iterator[dict]:
         if path.suffix not in DELIMITERS:
             yield from json_lines(file, path)
         elif path.suffix == ".csv":
-            yield from csv.DictReader(file)
-        else:
-            yield from tab_separated(file, path)
+            cure = "is there a comma in the text? Put such a text in quotation marks"
+            yield from separated(csv.DictReader(file), path, cure)
+        else:  # no quoting: a lone quotation mark is just a character
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            yield from separated(reader, path, "is there a tab in the text?")
 
 
-def tab_separated(file, path: Path) -> Iterator[dict]:
-    """Rows of a .tsv, which has no quoting: a lone quotation mark is just a character.
-
-    UserError names the line that has more fields than the header, as a tab in a text makes them.
-    """
-    reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="")
+def separated(reader: csv.DictReader, path: Path, cure: str) -> Iterator[tuple[int, dict]]:
+    """Rows of a table; UserError names the line that has more fields than the header, as a
+    separator in a text makes them."""
     for record in reader:
-        if record.get(""):
+        if any(more := record.pop(None, [])):
             raise UserError(
-                f"{path}, line {reader.line_num}: {len(record[''])} more field(s) than the header "
-                f"has names; is there a tab in the text?"
+                f"{path}, line {reader.line_num}: {len(more)} more field(s) than the header has "
+                f"names; {cure}"
             )
-        yield record
+        yield reader.line_num, record
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
@@ -142,7 +142,7 @@ def _opened(path: Path):
         raise UserError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def json_lines(file, path: Path) -> Iterator[dict]:
+def json_lines(file, path: Path) -> Iterator[tuple[int, dict]]:
     """One JSON object a line; UserError names the line that is none."""
     for number, line in enumerate(file, 1):
         if not line.strip():
@@ -153,4 +153,4 @@ def json_lines(file, path: Path) -> Iterator[dict]:
             raise UserError(f"{path}, line {number}: not JSON: {error.msg}") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, got {line:.40}")
-        yield record
+        yield number, record

@@ -169,10 +169,10 @@ def test_tables_separate_labels_and_refusals_name_the_row(tmp_path):
     assert task.labels == ["rain", "sun"]
     assert [example.labels for example in task.split("dev")] == [(0, 1), (), (0,)]
     other = write_jsonl(tmp_path / "other.jsonl", [{"text": "我", "labels": ["snow"]}])
-    with pytest.raises(UserError, match=r"other\.jsonl, row 1: label 'snow' is not among"):
+    with pytest.raises(UserError, match=r"other\.jsonl, line 1: label 'snow' is not among"):
         open_task(settings.model_copy(update={"test": other})).split("test")
     wrong = write_jsonl(tmp_path / "wrong.jsonl", [{"text": "我", "labels": {"sun": 1}}])
-    with pytest.raises(UserError, match=r"wrong\.jsonl, row 1: labels .* is not a list of labels"):
+    with pytest.raises(UserError, match=r"wrong\.jsonl, line 1: labels .* is not a list of labels"):
         open_task(settings.model_copy(update={"train": wrong}))
     none = write_jsonl(tmp_path / "none.jsonl", [{"text": "我", "labels": []}])
     with pytest.raises(UserError, match="no text has a label"):

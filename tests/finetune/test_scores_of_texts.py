@@ -228,7 +228,7 @@ def test_refusals_name_file_row_and_column(workshop, encoder, task, tmp_path):
     for value, message in (("high", "score 'high' is not"), (None, "no column"), (True, "True")):
         file = write_jsonl(tmp_path / "bad.jsonl", [*scored(1), {**scored(1)[0], "score": value}])
         bad = TaskSettings(name="score_file", label="score", train=file, dev=file)
-        with pytest.raises(UserError, match=rf"bad.jsonl, row 2: .*{message}"):
+        with pytest.raises(UserError, match=rf"bad.jsonl, line 2: .*{message}"):
             open_task(bad).split("train")
     file = write_jsonl(tmp_path / "same.jsonl", [scored(1)[0]] * 2)
     with pytest.raises(UserError, match="all scores are equal"):

@@ -34,9 +34,9 @@ def test_cluener_reads_the_official_format(tmp_path):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ({"name": {"叶老桂": [[8, 10]]}}, "record 1: '叶老桂' is not at character 8"),
-        ({"person": {"叶老桂": [[9, 11]]}}, "record 1: type 'person' is not one of"),
-        ({"name": ["叶老桂"]}, "record 1: label is not"),
+        ({"name": {"叶老桂": [[8, 10]]}}, "line 1: '叶老桂' is not at character 8"),
+        ({"person": {"叶老桂": [[9, 11]]}}, "line 1: type 'person' is not one of"),
+        ({"name": ["叶老桂"]}, "line 1: label is not"),
     ],
 )
 def test_mistakes_in_cluener_are_placed(label, message, tmp_path):

@@ -90,13 +90,26 @@ def test_spans_that_touch_or_overlap_have_all_their_marks(noun, pronoun, expecte
     assert mark_spans({"text": "他的手机坏了，他走了", "target": target}) == (expected, None)
 
 
-def test_a_span_that_is_not_there_is_named():
+def test_a_span_that_is_not_there_is_named(tmp_path):
     record = {
         "text": "它坏了",
         "target": {"span1_index": 1, "span1_text": "床", "span2_index": 0, "span2_text": "它"},
     }
     with pytest.raises(UserError, match="床"):
         mark_spans(record)
+    content = json.dumps({**record, "label": "true"}) + "\n"
+    (tmp_path / "train.json").write_text(content)
+    task = open_task(TaskSettings(name="cluewsc2020", directory=tmp_path))
+    with pytest.raises(UserError, match=r"train\.json, line 1: '床' is not at character 1"):
+        task.split("train")
+
+
+def test_a_text_that_is_no_string_is_placed(tmp_path):
+    record = {"sentence": 5, "label": "100"}
+    (tmp_path / "train.json").write_text("\n" + json.dumps(record) + "\n")
+    task = open_task(TaskSettings(name="tnews", directory=tmp_path))
+    with pytest.raises(UserError, match=r"train\.json, line 2: a text is not a string"):
+        task.split("train")
 
 
 @pytest.mark.parametrize("directory", [None, "nowhere"])
@@ -111,7 +124,7 @@ def test_a_wrong_clue_label_names_the_record(tmp_path):
         json.dumps({"sentence1": "a", "sentence2": "b", "label": "7"}) + "\n"
     )
     task = open_task(TaskSettings(name="afqmc", directory=tmp_path))
-    with pytest.raises(UserError, match=r"record 1: label '7' is not one of 0, 1"):
+    with pytest.raises(UserError, match=r"line 1: label '7' is not one of 0, 1"):
         task.split("train")
 
 
@@ -166,16 +179,27 @@ def own(tmp_path, train: str, dev: str = "text,label\n天,x\n"):
 @pytest.mark.parametrize(
     ("train", "dev", "message"),
     [
-        ("text,label\n天,x\n地,y\n", "text,label\n天,z\n", r"dev\.csv, row 1: label 'z'.*x, y"),
-        ("text,kind\n天,x\n", "", r"row 1: no column 'label'; it has text, kind"),
-        ("text,label\n天,x\n  ,y\n", "", r"row 2: the text \('text'\) is empty"),
+        ("text,label\n天,x\n地,y\n", "text,label\n天,z\n", r"dev\.csv, line 2: label 'z'.*x, y"),
+        ("text,kind\n天,x\n", "", r"train\.csv, line 2: no column 'label'; it has text, kind"),
+        ("text,label\n天,x\n  ,y\n", "", r"line 3: the text \('text'\) is empty"),
         ("text,label\n天,x\n地,x\n", "", r"one label only"),
-        ("text,label\n天,x\n地\n", "", r"row 2: no column 'label'"),
+        ("text,label\n天,x\n\n地\n", "", r"line 4: no column 'label'"),
+        ("text,label\n天,x\n地,下,y\n", "", r"line 3: 1 more field.*a comma in the text"),
     ],
 )
 def test_mistakes_in_own_files_are_placed(train, dev, message, tmp_path):
     with pytest.raises(UserError, match=message):
         open_task(own(tmp_path, train, dev)).split("dev")
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv"])
+def test_a_column_without_a_name_is_left_out(suffix, tmp_path):
+    """As tables have it that were written with the numbers of their rows."""
+    path, separator = tmp_path / f"a.{suffix}", {"tsv": "\t", "csv": ","}[suffix]
+    rows = [["", "text", "label"], ["0", "天", "x"], ["1", "地", "y"]]
+    path.write_text("".join(separator.join(row) + "\n" for row in rows), encoding="utf-8")
+    task = open_task(TaskSettings(name="file", train=path, dev=path))
+    assert task.split("dev") == [Example("天", None, 0), Example("地", None, 1)]
 
 
 def test_own_file_of_another_kind(tmp_path):
