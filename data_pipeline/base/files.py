@@ -12,10 +12,12 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, sync_folder: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `path`; on success sync it and rename it into place.
 
-    On any error the temporary file is removed and `path` stays as it was.
+    On any error the temporary file is removed and `path` stays as it was. Without `sync_folder` the
+    new name may be lost in a power failure until the caller has synced the folder: who writes
+    several files waits for the disk once.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,14 +28,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield temporary
         sync(temporary)
         temporary.replace(path)
-        sync(path.parent)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+    if sync_folder:
+        sync(path.parent)
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a small file whole."""
-    with whole_file(path) as temporary:
+def write_atomically(path: Path, content: str | bytes, *, sync_folder: bool = True) -> None:
+    """Write a small file whole; see `whole_file`."""
+    with whole_file(path, sync_folder=sync_folder) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -154,8 +154,8 @@ class Builder:
 
     def _find_duplicates(self, step: str, records: int) -> None:
         """Find the duplicates in every partition, then regroup what is dropped by piece."""
-        path = self.plan.file(step, 0, ".layout")
-        layout = _read_layout(path)
+        path = dedup.layout_file(self.plan, step)
+        layout = dedup.read_layout(self.plan, step)
         needed = partition_count(records, KINDS[step], self._memory)
         if layout is None or ("groups" not in layout and layout["partitions"] < needed):
             shutil.rmtree(path.parent, ignore_errors=True)  # cut by a process with more memory
@@ -168,8 +168,6 @@ class Builder:
             layout["groups"] = dedup.group_count(dropped, self.plan.pieces, self._memory)
             write_json(path, layout)
         self._step(f"{step}_drops", [1.0] * layout["groups"], f"{step} duplicates by piece")
-        for piece in range(self.plan.pieces):
-            self.plan.file("read", piece, f".{step}").unlink(missing_ok=True)
         for number in range(layout["partitions"]):
             self.plan.file(step, number, ".npy").unlink(missing_ok=True)
 
@@ -191,6 +189,7 @@ class Builder:
                 progress.add(sizes[todo[index]], **({"sentences/s": rate} if rate else {}))
         complete = [result for result in results if result is not None]
         if todo:
+            sync(folder / self.plan.id / step)  # what follows may remove what it was made from
             self._log(step, len(todo), time.monotonic() - began, complete)
         return complete
 
@@ -214,8 +213,13 @@ class Builder:
         output.mkdir(exist_ok=True)
         for info in manifest.shards:
             made = self.plan.folder / self.plan.id / step / info.file
-            if made.exists():  # not one that was moved before a kill
+            if made.exists():
                 made.replace(output / info.file)
+            elif not (output / info.file).exists():  # not one that was moved before a kill
+                raise UserError(
+                    f"{made} is missing, which this build has made; remove {self.plan.folder} and "
+                    "build again"
+                )
         shutil.copyfile(self.plan.vocab_file, output / shards.VOCABULARY)
         shutil.copyfile(self.plan.folder / INPUTS, output / INPUTS)
         sync(output)
@@ -225,13 +229,6 @@ class Builder:
 def duplicates_memory(settings: Run, worker_bytes: int) -> int:
     """Bytes that finding duplicates may use in a worker that may use `worker_bytes` in all."""
     return settings.memory_mb << 20 or int(MEMORY_SHARE * worker_bytes)
-
-
-def _read_layout(path: Path) -> dict[str, int] | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
 
 
 def _finished_manifest(inputs: InputPlan) -> Manifest | None:

@@ -55,13 +55,14 @@ def characters_left(plan: Plan) -> list[float]:
     """Characters of each source without near duplicates. Of a document that loses sentences as
     exact duplicates, its mean sentence counts for each."""
     total = np.zeros(len(plan.recipe.sources))
+    exact, near = dedup.Drops(plan, "exact"), dedup.Drops(plan, "near")
     for piece in range(plan.pieces):
         documents = provenance.load(plan, piece)
         left = np.ones(len(documents.provenance))
         ends = np.cumsum(documents.sentences)
-        repeated = np.searchsorted(ends, dedup.dropped(plan, "exact", piece), "right")
+        repeated = np.searchsorted(ends, exact.of(piece), "right")
         left -= np.bincount(repeated, minlength=len(left)) / documents.sentences
-        left[dedup.dropped(plan, "near", piece)] = 0
+        left[near.of(piece)] = 0
         sizes = left * documents.characters
         total += np.bincount(documents.provenance.source, sizes, minlength=len(total))
     return total.tolist()

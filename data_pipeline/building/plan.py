@@ -1,9 +1,10 @@
 """The plan of a build, in its working directory: what is read, in which pieces.
 
     OUTPUT/.build/plan.json           recipe, settings, versions
-    OUTPUT/.build/pieces.json         input bytes of each piece, once large inputs are unpacked
+    OUTPUT/.build/pieces.json         of each piece its input bytes, and where its line of
+                                      parts.jsonl ends; written once large inputs are unpacked
     OUTPUT/.build/inputs.jsonl.zst    the inputs, one a line
-    OUTPUT/.build/ID/plan/00000.json  what piece 0 is made of: all that a worker reads of the inputs
+    OUTPUT/.build/ID/parts.jsonl      what each piece is made of, one a line; a worker reads its own
     OUTPUT/.build/ID/STEP/            what the tasks of a step made
 
 ID is random: a task of a build that failed and was removed cannot write into the next one. The
@@ -26,7 +27,7 @@ import zstandard
 
 import data_pipeline
 from data_pipeline.base.errors import UserError
-from data_pipeline.base.files import write_atomically, write_json
+from data_pipeline.base.files import sync, whole_file, write_atomically, write_json
 from data_pipeline.base.functions import function_digest
 from data_pipeline.base.recipes import check, examine
 from data_pipeline.building.hashing import describe_banding
@@ -41,7 +42,7 @@ FOLDER = ".build"
 FILE = "plan.json"
 PIECES = "pieces.json"
 LARGE = 1.5  # pieces: what is larger and cannot be cut is unpacked
-BUILD_VERSION = 3
+BUILD_VERSION = 4
 """Raise it with every change of what a recipe makes of text, and of the files in the working
 directory: an unfinished build of another version is not continued. A test with a recorded
 fingerprint fails when the first has changed."""
@@ -58,6 +59,8 @@ class Plan:
     id: str
     piece_bytes: list[int] = field(default_factory=list)
     """Input that each piece covers; empty until large inputs are unpacked."""
+    line_ends: list[int] = field(default_factory=list)
+    """Where the line of each piece ends in `parts_file`."""
 
     @property
     def pieces(self) -> int:
@@ -84,6 +87,11 @@ class Plan:
         """The vocabulary that the text is encoded with."""
         return self.folder / self.id / "vocab.txt"
 
+    @property
+    def parts_file(self) -> Path:
+        """What each piece is made of."""
+        return self.folder / self.id / "parts.jsonl"
+
     def file(self, step: str, number: int, suffix: str) -> Path:
         """Where a step writes what it makes of piece or partition `number`."""
         return Path(f"{self._root}/{step}/{number:05d}{suffix}")
@@ -94,11 +102,15 @@ class Plan:
 
     def parts_of(self, piece: int) -> list[tuple[Input, Part]]:
         """What a piece is made of, in order."""
-        return _read_parts(self.file("plan", piece, ".json"))
+        begin, end = (self.line_ends[piece - 1] if piece else 0), self.line_ends[piece]
+        with self.parts_file.open("rb") as file:
+            file.seek(begin)
+            return _parts_from(file.read(end - begin), self.parts_file)
 
     def to_unpack(self, number: int) -> tuple[Input, Part]:
         """The input `number` of those that are unpacked."""
-        return _read_parts(self.file("unpack", number, ".input"))[0]
+        path = self.file("unpack", number, ".input")
+        return _parts_from(path.read_bytes(), path)[0]
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,10 @@ class InputPlan:
         plan = Plan(self.recipe, build_id)
         if not (plan.folder / FILE).exists():
             for number, part in enumerate(self.to_unpack):
-                self._write_parts(plan.file("unpack", number, ".input"), [part])
+                path = plan.file("unpack", number, ".input")
+                write_atomically(path, self._line_of([part]), sync_folder=False)
+            if self.to_unpack:
+                sync(path.parent)
             write_inputs(plan.folder / INPUTS, self.input_lines)
         values = {
             "id": build_id,
@@ -169,26 +184,30 @@ class InputPlan:
         """The plan with its pieces, written if they are not yet. unpacked: results of that step."""
         path = plan.folder / PIECES
         if path.exists():
-            return dataclasses.replace(plan, piece_bytes=_read_json(path))
+            return dataclasses.replace(plan, **_read_json(path))
         chunks = {
             part.input: result["chunks"]
             for part, result in zip(self.to_unpack, unpacked, strict=True)
         }
         parts = [new for part in self.parts for new in _chunk_parts(part, chunks)]
         pieces = make_pieces(parts, int(self.recipe.piece_mb * 1e6))
-        for piece, its_parts in enumerate(pieces):
-            self._write_parts(plan.file("plan", piece, ".json"), its_parts)
+        ends = []
+        with whole_file(plan.parts_file) as temporary, temporary.open("wb") as file:
+            for its_parts in pieces:
+                file.write(self._line_of(its_parts))
+                ends.append(file.tell())
         sizes = [sum(part.bytes for part in its_parts) for its_parts in pieces]
-        write_json(path, sizes)
-        return dataclasses.replace(plan, piece_bytes=sizes)
+        values = {"piece_bytes": sizes, "line_ends": ends}
+        write_json(path, values)
+        return dataclasses.replace(plan, piece_bytes=sizes, line_ends=ends)
 
-    def _write_parts(self, path: Path, parts: list[Part]) -> None:
+    def _line_of(self, parts: list[Part]) -> bytes:
         entries = [_absolute(self.inputs[part.input]) for part in parts]
         values = [
             [_values_of(entry), _values_of(part)]
             for entry, part in zip(entries, parts, strict=True)
         ]
-        write_atomically(path, json.dumps(values))
+        return json.dumps(values).encode() + b"\n"
 
 
 def _chunk_parts(part: Part, chunks: dict[int, list[int]]) -> list[Part]:
@@ -298,7 +317,7 @@ def load_plan(folder: Path) -> Plan:
     """The plan in a working directory, its output directory absolute."""
     pieces = folder / PIECES
     return _load(
-        folder.resolve(),
+        folder.absolute(),
         modification_time(folder / FILE),
         modification_time(pieces) if pieces.exists() else None,
     )
@@ -314,16 +333,21 @@ def _load(folder: Path, _: int, pieces_time: int | None) -> Plan:
     values = _read_json(folder / FILE)
     recipe = check(BuildRecipe, values["recipe"], str(folder / FILE))
     recipe = recipe.model_copy(update={"output_dir": folder.parent})
-    return Plan(recipe, values["id"], [] if pieces_time is None else _read_json(folder / PIECES))
+    pieces = {} if pieces_time is None else _read_json(folder / PIECES)
+    return Plan(recipe, values["id"], **pieces)
 
 
-def _read_parts(path: Path) -> list[tuple[Input, Part]]:
-    return [(Input(*entry), Part(*part)) for entry, part in _read_json(path)]
+def _parts_from(line: bytes, path: Path) -> list[tuple[Input, Part]]:
+    return [(Input(*entry), Part(*part)) for entry, part in _parsed(line, path)]
 
 
 def _read_json(path: Path) -> Any:
+    return _parsed(path.read_bytes(), path)
+
+
+def _parsed(text: bytes, path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(text)
     except ValueError as error:
         raise UserError(
             f"{path}: the plan of a build is unreadable ({error}); remove {path.parent}"

@@ -1,6 +1,5 @@
 """Where the documents of a piece come from, passed on from the first step to the last."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -8,14 +7,15 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from data_pipeline.base.files import write_atomically, write_json
-from data_pipeline.building import spill
+from data_pipeline.base.files import write_atomically
+from data_pipeline.building import piece_file, spill
 from data_pipeline.building.documents import Place
 from data_pipeline.building.plan import Plan
 from data_pipeline.shards.provenance import Provenance
 from data_pipeline.sources.parts import Input, Part
 
 COLUMN = np.dtype("<i8")  # of each of the five columns of a piece's documents on disk
+BEFORE = np.dtype("<i8")  # of the two numbers of each piece in .before
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,10 @@ class Collector:
         ]
 
     def save(
-        self, plan: Plan, piece: int, parts: list[tuple[Input, Part]], part_documents: list[int]
+        self,
+        made: piece_file.Writer,
+        parts: list[tuple[Input, Part]],
+        part_documents: list[int],
     ) -> None:
         """Write them. Documents of a file are counted from where the piece begins."""
         part, document, characters, sentences = np.array(self._rows, np.int64).reshape(-1, 4).T
@@ -61,8 +64,8 @@ class Collector:
             ],
             COLUMN,
         )
-        path = plan.file("read", piece, ".documents")
-        write_atomically(path, zstandard.compress(columns.tobytes(), 3))
+        with made.section("documents") as file:
+            file.write(zstandard.compress(columns.tobytes(), 3))
 
 
 def _counted_before(inputs: list[int], counts: list[int]) -> list[int]:
@@ -93,13 +96,17 @@ def count_before_pieces(plan: Plan, read: Iterable[dict[str, Any]]) -> None:
         before.append([first, total if first == current else 0])
         total = count + (total if first == last == current else 0)
         current = last
-    write_json(plan.file("write", 0, ".before"), before)
+    write_atomically(plan.file("write", 0, ".before"), np.array(before, BEFORE).tobytes())
 
 
 def load(plan: Plan, piece: int) -> Documents:
     """The documents of a piece."""
-    first_input, before = json.loads(plan.file("write", 0, ".before").read_text())[piece]
-    data = zstandard.decompress(plan.file("read", piece, ".documents").read_bytes())
+    # Only what belongs to the piece: all pieces together would read the square of their number.
+    place = 2 * BEFORE.itemsize * piece
+    first_input, before = np.fromfile(plan.file("write", 0, ".before"), BEFORE, 2, offset=place)
+    path = plan.file("read", piece, piece_file.SUFFIX)
+    with piece_file.section(path, "documents") as (file, length):
+        data = zstandard.decompress(file.read(length))
     source, entry, steps, characters, sentences = np.frombuffer(data, COLUMN).reshape(5, -1)
     document = np.cumsum(steps) + np.where(entry == first_input, before, 0)
     provenance = Provenance(source.astype(np.uint16), entry.astype(np.uint32), document)

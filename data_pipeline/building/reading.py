@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.base.files import write_json
-from data_pipeline.building import decontamination, hashing, records, spill
+from data_pipeline.building import decontamination, hashing, piece_file, records, spill
 from data_pipeline.building.documents import ReadReport, documents_of
 from data_pipeline.building.excluded import reporter
 from data_pipeline.building.plan import Plan
@@ -28,9 +28,8 @@ COUNTERS = (
 def read(plan: Plan, piece: int) -> dict[str, Any]:
     """Clean one piece.
 
-    Leaves .txt.zst with the sentences, .documents with where they come from, .exact and .near with
-    their hashes as far as the recipe removes duplicates, and .counts.json when the vocabulary is
-    trained on this piece.
+    Leaves .piece with the sentences, where they come from, and their hashes as far as the recipe
+    removes duplicates (see `piece_file`); .counts.json when the vocabulary is trained on it.
     """
     counters: Counter = Counter(dict.fromkeys(COUNTERS, 0))
     read_report = ReadReport(counters)
@@ -42,24 +41,25 @@ def read(plan: Plan, piece: int) -> dict[str, Any]:
     collector = Collector()
     with (
         reporter(plan, "read", piece) as report,
-        spill.writer(plan.file("read", piece, ".txt.zst")) as write,
+        piece_file.writer(plan.file("read", piece, piece_file.SUFFIX)) as made,
     ):
         cleaned = (
             (place, clean(text, plan.recipe.clean, counters, report)) for place, text in texts
         )
-        for block_places, cleaned_block in spill.blocks(cleaned):
-            places, block = block_places, cleaned_block
-            if task_texts is not None:
-                left = task_texts.remove(block, counters, report)
-                places = [place for place, document in zip(places, left, strict=True) if document]
-                block = [document for document in left if document]
-            write(block)
-            hashes.add(block)
-            collector.add(places, block)
-            if tally is not None:
-                tally.add("\n".join(sentence for document in block for sentence in document))
-    hashes.save(plan, piece)
-    collector.save(plan, piece, parts, read_report.part_documents)
+        with made.section("text") as file, spill.writer(file) as write:
+            for block_places, cleaned_block in spill.blocks(cleaned):
+                places, block = block_places, cleaned_block
+                if task_texts is not None:
+                    left = task_texts.remove(block, counters, report)
+                    places = [p for p, document in zip(places, left, strict=True) if document]
+                    block = [document for document in left if document]
+                write(block)
+                hashes.add(block)
+                collector.add(places, block)
+                if tally is not None:
+                    tally.add("\n".join(sentence for document in block for sentence in document))
+        collector.save(made, parts, read_report.part_documents)
+        hashes.save(made)
     if tally is not None:
         write_json(plan.file("read", piece, ".counts.json"), tally.counts())
     sampled = counters["documents_in"] - counters["documents_not_sampled"]
@@ -71,6 +71,7 @@ def read(plan: Plan, piece: int) -> dict[str, Any]:
         "near_records": sum(map(len, hashes.parts["near"])),
         "skipped": read_report.skipped,
         "excluded": plan.recipe.exclude != "off",
+        "chunks": [(part.input, part.start) for _, part in parts if part.unit == "chunk"],
         "edges": edges([part.input for _, part in parts], read_report.part_documents),
     }
 
@@ -103,10 +104,11 @@ class Hashes:
         self.documents += len(block)
         self.sentences += sum(sizes)
 
-    def save(self, plan: Plan, piece: int) -> None:
+    def save(self, made: piece_file.Writer) -> None:
         """Write what was collected, sorted by hash."""
         for name, parts in self.parts.items():
             if getattr(self._settings, name):
-                joined = np.concatenate([np.zeros(0, records.KINDS[name].dtype), *parts])
-                path = plan.file("read", piece, f".{name}")
-                records.write_records(path, records.sort_by_hash(joined))
+                kind = records.KINDS[name]
+                joined = np.concatenate([np.zeros(0, kind.dtype), *parts])
+                with made.section(kind.section) as file:
+                    records.write_records(file, records.sort_by_hash(joined))

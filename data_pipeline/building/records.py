@@ -1,16 +1,16 @@
-"""Record files: what finding duplicates needs of one piece, sorted by hash.
+"""Records: what finding duplicates needs of one piece, sorted by hash, a section of its file.
 
-A *bucket* is all records whose hash begins with the same 12 bits; a file begins with the place of
-each bucket, so that a range of buckets is one read. A *partition* is a range of buckets of all
+A *bucket* is all records whose hash begins with the same 12 bits; a section begins with the place
+of each bucket, so that a range of buckets is one read. A *partition* is a range of buckets of all
 pieces together; its records fit in memory.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from data_pipeline.base.files import whole_file
+from data_pipeline.building import piece_file
 
 BUCKET_BITS = 12
 BUCKETS = 1 << BUCKET_BITS
@@ -20,6 +20,8 @@ INDEX = np.dtype("<i8")  # number of the first record of each bucket, and of all
 class Kind(NamedTuple):
     """What one kind of duplicates is found by."""
 
+    section: str
+    """Of the file of a piece."""
     dtype: np.dtype
     second_key: str
     """Records are alike when `hash` and this field are equal."""
@@ -30,13 +32,17 @@ class Kind(NamedTuple):
 KINDS = {
     # One record a sentence. The 128 bits of its hash are `hash` and `hash_rest`.
     "exact": Kind(
+        "exact",
         np.dtype([("hash", "<u8"), ("hash_rest", "<u8"), ("sentence", "<u4"), ("document", "<u4")]),
         "hash_rest",
         "sentence",
     ),
     # One record a band of a document's MinHash signature.
     "near": Kind(
-        np.dtype([("hash", "<u8"), ("band", "<u4"), ("document", "<u4")]), "band", "document"
+        "near",
+        np.dtype([("hash", "<u8"), ("band", "<u4"), ("document", "<u4")]),
+        "band",
+        "document",
     ),
 }
 
@@ -46,27 +52,26 @@ def sort_by_hash(records: np.ndarray) -> np.ndarray:
     return records[np.argsort(records["hash"], kind="stable")]
 
 
-def write_records(path: Path, records: np.ndarray) -> None:
-    """Write a record file; `records` are sorted by hash."""
+def write_records(file: BinaryIO, records: np.ndarray) -> None:
+    """Write a section of records; they are sorted by hash."""
     buckets = (records["hash"] >> np.uint64(64 - BUCKET_BITS)).astype(np.int64)
     index = np.searchsorted(buckets, np.arange(BUCKETS + 1)).astype(INDEX)
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        file.write(index.tobytes())
-        file.write(records.tobytes())
+    file.write(index.tobytes())
+    file.write(records.tobytes())
 
 
-def read_records(path: Path, dtype: np.dtype, first: int, last: int) -> np.ndarray:
-    """The records of buckets first .. last - 1. The file is closed again: no descriptor stays."""
-    with path.open("rb") as file:
-        index = np.fromfile(file, INDEX, BUCKETS + 1)
-        if len(index) != BUCKETS + 1:
-            raise OSError(f"{path} is cut short")
+def read_records(path: Path, kind: Kind, first: int, last: int) -> np.ndarray:
+    """The records of buckets first .. last - 1 of the file of a piece. OSError when it is not
+    whole. The file is closed again: no descriptor stays."""
+    size = kind.dtype.itemsize
+    with piece_file.section(path, kind.section) as (file, length):
+        begin = file.tell()
+        index = np.frombuffer(file.read((BUCKETS + 1) * INDEX.itemsize), INDEX)
+        if len(index) != BUCKETS + 1 or length != index.nbytes + int(index[-1]) * size:
+            raise piece_file.cut_short(path)
         start, stop = int(index[first]), int(index[last])
-        file.seek(index.nbytes + start * dtype.itemsize)
-        records = np.fromfile(file, dtype, stop - start)
-    if len(records) != stop - start:
-        raise OSError(f"{path} is cut short")
-    return records
+        file.seek(begin + index.nbytes + start * size)
+        return np.fromfile(file, kind.dtype, stop - start)
 
 
 def partition_count(records: int, kind: Kind, memory_bytes: int) -> int:

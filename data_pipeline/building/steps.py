@@ -3,7 +3,7 @@
     unpack       large input that cannot be cut -> chunks
     read         piece -> cleaned sentences, their hashes, counts of characters and words
     near         partition of the documents' MinHash bands -> documents to drop
-    near_drops   range of pieces -> what the partitions drop, one list a piece
+    near_drops   group of pieces -> what the partitions drop, one list a piece
     exact        partition of the sentences' hashes -> sentences to drop
     exact_drops  as near_drops
     write        piece, and what is dropped from it -> one shard
@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.base.errors import UserError
-from data_pipeline.base.files import write_atomically
-from data_pipeline.building import dedup, reading, unpacking, writing
+from data_pipeline.base.files import sync, write_atomically
+from data_pipeline.building import dedup, piece_file, reading, unpacking, writing
 from data_pipeline.building.errors import CONTINUE, CanContinue
 from data_pipeline.building.plan import Plan, load_plan, versions
 from data_pipeline.building.records import KINDS
@@ -59,21 +59,23 @@ def execute(task: Task) -> dict[str, Any]:
     result = finished(path)
     if result is None:
         result = _with_retries(plan, task)
-        write_atomically(path, json.dumps(result))
-    for path in _no_longer_needed(plan, task):
-        path.unlink(missing_ok=True)
+        sync(path.parent)  # the files that the result speaks of, before it
+        # Without its result a task is done again, which only costs time: who removes nothing needs
+        # not wait until the result would outlast a power failure.
+        spent = list(_no_longer_needed(plan, task, result))
+        write_atomically(path, json.dumps(result), sync_folder=bool(spent))
+        for one in spent:
+            one.unlink(missing_ok=True)
     return result
 
 
-def _no_longer_needed(plan: Plan, task: Task) -> Iterator[Path]:
+def _no_longer_needed(plan: Plan, task: Task, result: dict[str, Any]) -> Iterator[Path]:
     """What the files of a finished task were made from."""
     if task.step == "write":
-        yield plan.file("read", task.number, ".txt.zst")
-        yield plan.file("read", task.number, ".documents")
+        yield plan.file("read", task.number, piece_file.SUFFIX)
     if task.step == "read":
-        for _, part in plan.parts_of(task.number):
-            if part.unit == "chunk":
-                yield plan.chunk_file(part.input, part.start)
+        for number, chunk in result["chunks"]:
+            yield plan.chunk_file(number, chunk)
 
 
 def finished(path: Path) -> dict[str, Any] | None:
@@ -127,21 +129,22 @@ def _with_retries(plan: Plan, task: Task) -> dict[str, Any]:
 
 
 def _find_duplicates(plan: Plan, step: str, number: int, count: int) -> dict[str, Any]:
-    paths = [plan.file("read", piece, f".{step}") for piece in range(plan.pieces)]
+    paths = [plan.file("read", piece, piece_file.SUFFIX) for piece in range(plan.pieces)]
     dropped = None
     if step == "exact" and plan.recipe.dedup.near:
-        dropped = lambda piece: dedup.dropped(plan, "near", piece)  # noqa: E731
+        dropped = dedup.Drops(plan, "near").of
     drops = dedup.later_occurrences(paths, KINDS[step], number, count, dropped)
     dedup.save_array(plan.file(step, number, ".npy"), drops)
     return {"dropped": len(drops)}
 
 
 def _regroup(plan: Plan, step: str, number: int, count: int) -> dict[str, Any]:
-    partitions = json.loads(plan.file(step, 0, ".layout").read_text())["partitions"]
-    paths = [plan.file(step, partition, ".npy") for partition in range(partitions)]
-    first, last = number * plan.pieces // count, (number + 1) * plan.pieces // count
-    for piece, items in dedup.regroup(paths, first, last):
-        dedup.save_array(plan.file(f"{step}_drops", piece, ".npy"), items)
+    layout = dedup.read_layout(plan, step)
+    assert layout is not None  # the build writes it before the tasks
+    paths = [plan.file(step, partition, ".npy") for partition in range(layout["partitions"])]
+    first, last = dedup.group_range(number, count, plan.pieces)
+    lists = (items for _, items in dedup.regroup(paths, first, last))
+    dedup.save_group(plan.file(f"{step}_drops", number, dedup.GROUP_SUFFIX), lists)
     return {"pieces": last - first}
 
 

@@ -5,6 +5,7 @@ become many shards in this way, and no process holds more than a piece of them."
 from collections.abc import Iterator
 from typing import Any
 
+from data_pipeline.base.files import sync
 from data_pipeline.building import spill
 from data_pipeline.building.documents import ReadReport, documents_of, text_bytes
 from data_pipeline.building.plan import Plan
@@ -22,6 +23,8 @@ def unpack(plan: Plan, number: int) -> dict[str, Any]:
         with spill.text_writer(path) as write:
             size, first = _fill(write, first, texts, int(plan.recipe.piece_mb * 1e6))
         sizes.append(size)
+    if sizes:
+        sync(path.parent)
     # Documents are counted when the chunks are read.
     names = ("records_bad", "members_skipped", "files_damaged")
     counted = {name: report.counters[name] for name in names}

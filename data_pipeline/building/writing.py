@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.building import mixing, provenance, spill
-from data_pipeline.building.dedup import dropped
+from data_pipeline.building import mixing, piece_file, provenance, spill
+from data_pipeline.building.dedup import Drops
 from data_pipeline.building.excluded import Report, reporter
 from data_pipeline.building.holdout import held_out
 from data_pipeline.building.plan import Plan, modification_time
@@ -86,6 +86,8 @@ class ShardParts:
     """Collects the samples of one shard."""
 
     def __init__(self, plan: Plan, folder: str, number: int):
+        # The folder of the task's result is synced before the result is written.
+        self._sync_folder = folder != "write"
         self._path = plan.folder / plan.id / folder / shards.shard_name(number)
         self._max_length = plan.recipe.max_length
         self._parts: list[Ragged] = []
@@ -102,8 +104,9 @@ class ShardParts:
         samples = Ragged.join(self._parts)
         info = None
         if len(samples):
-            origin = Provenance.join(self._provenance)
-            info = asdict(shards.write_shard(self._path, samples, vocab_size, origin))
+            about = (samples, vocab_size, Provenance.join(self._provenance))
+            made = shards.write_shard(self._path, *about, sync_folder=self._sync_folder)
+            info = asdict(made)
         return {
             "shard": info,
             "histogram": np.bincount(samples.lengths, minlength=self._max_length + 1).tolist(),
@@ -166,10 +169,9 @@ def _without_duplicates(
     plan: Plan, piece: int, counters: Counter, report: Report
 ) -> Iterator[tuple[np.ndarray, list[spill.Document]]]:
     """(numbers int64 [n], documents) that stay, of one block after another."""
-    near = dropped(plan, "near", piece)
-    exact = dropped(plan, "exact", piece)
+    near, exact = Drops(plan, "near").of(piece), Drops(plan, "exact").of(piece)
     document_number = sentence_number = 0
-    for block in spill.read(plan.file("read", piece, ".txt.zst")):
+    for block in spill.read(plan.file("read", piece, piece_file.SUFFIX)):
         sizes = [len(document) for document in block]
         near_duplicate = _flags(near, document_number, len(block))
         exact_duplicate = _flags(exact, sentence_number, sum(sizes))

@@ -19,7 +19,7 @@ from data_pipeline.text.clean import clean
 from data_pipeline.text.encode import WordPieceEncoder
 from data_pipeline.text.settings import Clean
 
-RECORDED = (3, "8b835936fb5e")  # BUILD_VERSION, and the fingerprint of a small build
+RECORDED = (4, "8b835936fb5e")  # BUILD_VERSION, and the fingerprint of a small build
 
 
 def texts_of(folder) -> list[list[int]]:
@@ -259,11 +259,11 @@ def test_an_interrupted_build_goes_on(corpus, recipe, tmp_path, monkeypatch):
     for _ in range(3):  # interrupted after every second shard
         count = []
 
-        def stop(*arguments, count=count, write=shards.write_shard):
+        def stop(*arguments, sync_folder, count=count, write=shards.write_shard):
             count.append(1)
             if len(count) > 2:
                 raise KeyboardInterrupt
-            return write(*arguments)
+            return write(*arguments, sync_folder=sync_folder)
 
         monkeypatch.setattr(shards, "write_shard", stop)
         with pytest.raises(KeyboardInterrupt):

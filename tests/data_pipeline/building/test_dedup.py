@@ -6,19 +6,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.building import dedup, hashing, records
+from data_pipeline.base.files import write_json
+from data_pipeline.building import dedup, hashing, piece_file, records
+from data_pipeline.building.plan import Plan
 from data_pipeline.building.records import KINDS, partition_count
 
 EXACT = KINDS["exact"]
+
+
+def write_records(path, kind, values):
+    """The file of a piece with nothing but records of one kind."""
+    with piece_file.writer(path) as made, made.section(kind.section) as file:
+        records.write_records(file, values)
 
 
 def record_files(folder, pieces):
     """One file of exact records a piece; each sentence a document of its own."""
     paths = []
     for number, sentences in enumerate(pieces):
-        paths.append(folder / f"{number}.exact")
+        paths.append(folder / f"{number}.piece")
         values = hashing.exact_records(sentences, np.arange(len(sentences)))
-        records.write_records(paths[-1], values)
+        write_records(paths[-1], EXACT, values)
     return paths
 
 
@@ -80,9 +88,42 @@ def test_a_missing_record_file_is_an_error(tmp_path):
 
 def test_a_record_file_that_is_cut_short_is_an_error(tmp_path):
     (path,) = record_files(tmp_path, [["一", "二", "三"]])
+    whole = path.read_bytes()
+    for size in (len(whole) - 1, len(whole) - piece_file.TABLE.itemsize, 1, 0):
+        path.write_bytes(whole[:size])
+        with pytest.raises(OSError, match="cut short"):
+            records.read_records(path, EXACT, 0, records.BUCKETS)
+
+
+@given(st.integers(1, 60), st.integers(1, 60))
+@settings(deadline=None)
+def test_every_piece_is_in_one_group(pieces, count):
+    ranges = [dedup.group_range(number, count, pieces) for number in range(count)]
+    assert [p for first, last in ranges for p in range(first, last)] == list(range(pieces))
+    for piece in range(pieces):
+        first, last = ranges[dedup.group_of(piece, count, pieces)]
+        assert first <= piece < last
+
+
+@pytest.mark.parametrize("groups", [1, 2, 5])
+def test_a_piece_gets_its_list_of_the_group(recipe, groups):
+    plan = Plan(recipe(sources=[{"path": "x"}]), "id", [1] * 5)
+    lists = [np.arange(n * n, dtype=np.uint32) for n in range(5)]
+    write_json(dedup.layout_file(plan, "exact"), {"partitions": 1, "groups": groups})
+    for number in range(groups):
+        first, last = dedup.group_range(number, groups, 5)
+        path = plan.file("exact_drops", number, dedup.GROUP_SUFFIX)
+        dedup.save_group(path, lists[first:last])
+    drops = dedup.Drops(plan, "exact")
+    for piece, expected in enumerate(lists):
+        np.testing.assert_array_equal(drops.of(piece), expected)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(OSError, match="cut short"):
-        records.read_records(path, EXACT.dtype, 0, records.BUCKETS)
+        drops.of(4)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        drops.of(4)
+    assert len(dedup.Drops(plan, "near").of(0)) == 0  # off in the recipe
 
 
 def test_buckets_put_together_are_the_file(tmp_path):
@@ -91,7 +132,7 @@ def test_buckets_put_together_are_the_file(tmp_path):
     expected = hashing.exact_records(sentences, np.arange(5000))
     for count in (1, 8, 4096):
         bounds = [records.bucket_range(number, count) for number in range(count)]
-        parts = [records.read_records(path, EXACT.dtype, *pair) for pair in bounds]
+        parts = [records.read_records(path, EXACT, *pair) for pair in bounds]
         np.testing.assert_array_equal(np.concatenate(parts), expected)
 
 
@@ -181,15 +222,15 @@ def test_the_stated_share_is_the_measured_one(tmp_path):
         characters = [chr(0x4E00 + c) for c in random.choice(20_000, 116, replace=False)]
         first, second = "".join(characters[:105]), "".join(characters[11:])
         assert jaccard(first, second) == pytest.approx(0.8, abs=0.01)
-        path = tmp_path / f"{number}.near"
-        records.write_records(path, hashing.near_records([first, second], 0.8, 128))
+        path = tmp_path / f"{number}.piece"
+        write_records(path, KINDS["near"], hashing.near_records([first, second], 0.8, 128))
         found += len(dedup.later_occurrences([path], KINDS["near"], 0, 1))
     assert found / pairs > 0.85
 
 
 def test_near_records_find_what_resembles(news, tmp_path):
     texts = [news[3], news[4], news[3].replace("的", "地", 1), news[5], news[4] + "完"]
-    path = tmp_path / "0.near"
-    records.write_records(path, hashing.near_records(texts, 0.8, 128))
+    path = tmp_path / "0.piece"
+    write_records(path, KINDS["near"], hashing.near_records(texts, 0.8, 128))
     assert dedup.later_occurrences([path], KINDS["near"], 0, 1).tolist() == [2, 4]
     assert len(hashing.near_records(["短", ""], 0.8, 128)) == 0

@@ -175,9 +175,9 @@ def test_shards_are_moved_into_place_at_the_end_only(corpus, recipe, monkeypatch
     seen = []
     original = shards.write_shard
 
-    def watching(*arguments):
+    def watching(*arguments, **options):
         seen.append(list(made.output_dir.glob("shard-*")))
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(shards, "write_shard", watching)
     build(made, quiet=True)
@@ -202,3 +202,17 @@ def test_what_is_left_out_for_its_name_is_said_and_in_the_manifest(recipe, corpu
     other = recipe(sources=[{"path": str(corpus)}], output_dir=str(corpus.parent / "other"))
     build(other)
     assert f"{corpus}: 2 {what}; set `format` to read them\n" in capsys.readouterr().err
+
+
+def test_a_shard_that_is_lost_before_it_is_published_is_missed(corpus, recipe, monkeypatch):
+    made = recipe(sources=[{"path": str(corpus)}])
+    original = module.make_manifest
+
+    def losing(build_plan, *arguments):
+        (build_plan.folder / build_plan.id / "write" / "shard-00001.h5").unlink()
+        return original(build_plan, *arguments)
+
+    monkeypatch.setattr(module, "make_manifest", losing)
+    with pytest.raises(UserError, match=r"shard-00001\.h5 is missing, .*; remove .* build again"):
+        build(made, quiet=True)
+    assert not (made.output_dir / shards.MANIFEST).exists()

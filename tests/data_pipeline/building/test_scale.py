@@ -1,13 +1,16 @@
 """Cost that grows with the text, not with the number of pieces; bounded files and memory."""
 
+import gzip
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 
-from data_pipeline.building import dedup, engine, steps
+from data_pipeline.base import files
+from data_pipeline.building import build as build_module
+from data_pipeline.building import dedup, engine, plan, steps, unpacking
 from data_pipeline.building.build import build, duplicates_memory
 from data_pipeline.recipe import Run
 from data_pipeline.shards.verify import verify
@@ -16,18 +19,18 @@ from data_pipeline.shards.verify import verify
 def reads_of_drop_lists(monkeypatch, recipe, **sections):
     """How many lists of drops a build reads, and in how many pieces and partitions."""
     counts = {"lists": 0, "pieces": 0, "partitions": 0}
-    load, later = np.load, dedup.later_occurrences
+    load, later = dedup.Drops.of, dedup.later_occurrences
 
-    def counting_load(path, *arguments, **options):
+    def counting_load(drops, piece):
         counts["lists"] += 1
-        return load(path, *arguments, **options)
+        return load(drops, piece)
 
     def counting_later(paths, *arguments):
         counts["pieces"] = len(paths)
         counts["partitions"] += 1
         return later(paths, *arguments)
 
-    monkeypatch.setattr(np, "load", counting_load)
+    monkeypatch.setattr(dedup.Drops, "of", counting_load)
     monkeypatch.setattr(dedup, "later_occurrences", counting_later)
     build(recipe(**sections), quiet=True)
     monkeypatch.undo()
@@ -90,12 +93,77 @@ def test_spilled_text_and_records_go_as_pieces_finish(corpus, recipe, monkeypatc
     def watching(task):
         if task.step == "write":
             folder = made.output_dir / ".build" / task.build_id
-            spilled = len(list((folder / "read").glob("*.txt.zst")))
-            records = [*(folder / "read").glob("*.exact"), *(folder / "read").glob("*.near")]
-            left.append((spilled, len(records), len(list((folder / "exact").glob("*.npy")))))
+            spilled = len(list((folder / "read").glob("*.piece")))
+            left.append((spilled, len(list((folder / "exact").glob("*.npy")))))
         return original(task)
 
     monkeypatch.setattr(steps, "execute", watching)
     build(made, quiet=True)
-    assert [spilled for spilled, _, _ in left] == list(range(len(left), 0, -1))
-    assert {tuple(rest) for _, *rest in left} == {(0, 0)}
+    assert left == [(spilled, 0) for spilled in range(len(left), 0, -1)]
+
+
+def disk_calls(monkeypatch, made):
+    """("write" or "name" or "remove", path) of what a build does with files, in order. A file or
+    folder that is synced: "write"."""
+    calls, sync, unlink, replace = [], files.sync, Path.unlink, Path.replace
+
+    def named(path, target):
+        calls.append(("name", str(target)))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", named)
+    monkeypatch.setattr(
+        Path, "unlink", lambda path, **o: (calls.append(("remove", str(path))), unlink(path, **o))
+    )
+    for module in (files, steps, build_module, unpacking, plan):
+        monkeypatch.setattr(
+            module, "sync", lambda path: (calls.append(("sync", str(path))), sync(path))
+        )
+    build(made, quiet=True)
+    monkeypatch.undo()
+    return calls
+
+
+def test_a_piece_waits_for_the_disk_a_few_times_only(corpus, recipe, monkeypatch, tmp_path):
+    """Each wait takes milliseconds, whatever the piece holds."""
+    counts = {}
+    for piece_mb in (0.2, 0.02):
+        made = recipe(
+            sources=[{"path": str(corpus)}],
+            dedup={"near": True},
+            piece_mb=piece_mb,
+            output_dir=str(tmp_path / f"{piece_mb}"),
+        )
+        calls = [name for name, _ in disk_calls(monkeypatch, made)]
+        pieces = len(list(made.output_dir.glob("shard-*")))
+        counts[pieces] = (calls.count("sync"), calls.count("name"))
+    (few, (few_syncs, few_names)), (many, (many_syncs, many_names)) = counts.items()
+    assert many > 4 * few
+    assert (many_syncs - few_syncs) / (many - few) <= 7
+    assert (many_names - few_names) / (many - few) <= 5  # with the shard's move at the end
+
+
+@pytest.mark.parametrize("name", ["text.txt", "text.txt.gz"])
+def test_what_a_result_speaks_of_is_on_disk_before_it(news, recipe, monkeypatch, tmp_path, name):
+    """Also when the power fails: then what was not synced may be lost, in any combination."""
+    text = "\n\n".join(news).encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    made = recipe(sources=[{"path": str(tmp_path / name)}], dedup={"near": True}, piece_mb=0.1)
+    unsynced: set[str] = set()
+    seen = set()
+    for call, path in disk_calls(monkeypatch, made):
+        if call == "sync":
+            unsynced = {one for one in unsynced if str(Path(one).parent) != path}
+            continue
+        step, is_result = Path(path).parent.name, path.endswith(".json")
+        if call == "name":
+            if is_result and step in steps.STEPS:
+                assert all(one.endswith(".json") for one in unsynced), f"{path} before {unsynced}"
+                seen.add(step)
+            unsynced.add(path)
+        elif not path.endswith(".tmp"):
+            made_by = {"read": "write", "chunks": "read", "near": "near_drops"}.get(step)
+            assert not [one for one in unsynced if Path(one).parent.name == made_by], path
+            seen.add(f"{step} removed")
+    assert seen >= {"read", "near", "near_drops", "exact", "write", "read removed", "near removed"}
+    assert ("chunks removed" in seen) == name.endswith(".gz")
