@@ -23,7 +23,7 @@ from finetune.recipes import QuantiseRecipe
 from finetune.settings import QuantiseSettings
 from finetune.tasks import Task, open_task
 from finetune.training.batches import Encoded
-from finetune.training.files import check_labels
+from finetune.training.files import check_fits
 
 Ranges = dict[str, tuple[float, float]]
 
@@ -72,7 +72,7 @@ def open_source(source: Path, task: Task) -> Predictor:
             "inference.device: cpu"
         )
     fp32 = Predictor(source)
-    check_labels(fp32.labels, task.labels, source)
+    check_fits(fp32.kind, fp32.labels, task, source)
     return fp32
 
 

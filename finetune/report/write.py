@@ -17,7 +17,7 @@ from finetune.report.page import write_page
 from finetune.report.picture import scatter
 from finetune.tasks import Task, open_task
 from finetune.training.batches import Encoded
-from finetune.training.files import check_labels
+from finetune.training.files import check_fits
 from finetune.training.scores import SampledScore
 
 MODEL_FILES = ("model.onnx", "model.json", "model.pdiparams")
@@ -83,7 +83,7 @@ def score_model(directory: Path, task: Task, choose_by: str | None = None) -> Sc
     """Score a deployable directory; UserError when its labels are not the task's, or `choose_by` is
     none of the task's scores."""
     predictor = Predictor(directory)
-    check_labels(predictor.labels, task.labels, directory)
+    check_fits(predictor.kind, predictor.labels, task, directory)
     data = {
         split: predictor.encode_examples(task.split(split))
         for split in {"dev", task.held_out_split}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.text import tokenizer
+from finetune.tasks import Task
 from pretrain.encoders.config import DEFAULT_SIZES, family_of, first_position, read_config
 
 ACTIVATION_SCALES = "activation_scales.json"  # of quantisation-aware training
@@ -44,13 +45,15 @@ def _labels_of_config(path: Path) -> list[str] | None:
         return None
 
 
-def check_labels(labels: list[str], of_task: list[str], where: Path) -> None:
-    """UserError unless a model's labels are those of the task, in the same order."""
-    if labels != of_task:
+def check_fits(kind: str, labels: list[str], task: Task, where: Path) -> None:
+    """UserError unless a model is of the task's kind and has its labels, in the same order."""
+    cure = "a model fits the task that it was fine-tuned on"
+    if kind != task.kind:
+        raise UserError(f"{where}: a model of kind {kind!r}, the task's is {task.kind!r}; {cure}")
+    if labels != task.labels:
         raise UserError(
-            f"{where}: the model's {len(labels)} labels are not the task's {len(of_task)}: "
-            f"{', '.join(labels[:5])} against {', '.join(of_task[:5])}; a model fits the task that "
-            "it was fine-tuned on"
+            f"{where}: the model's {len(labels)} labels are not the task's {len(task.labels)}: "
+            f"{', '.join(labels[:5])} against {', '.join(task.labels[:5])}; {cure}"
         )
 
 

@@ -8,7 +8,7 @@ from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate, logits_of
-from finetune.training.files import check_labels
+from finetune.training.files import check_fits
 from finetune.training.fit import Fitted
 from finetune.training.kinds import encode_examples
 
@@ -63,9 +63,9 @@ def load_with_task(
 ) -> tuple[classifier.Classifier, TaskData]:
     """A fine-tuned classifier and the task that it was fine-tuned on, encoded as it was then.
 
-    UserError when the classifier has other labels than the task.
+    UserError when the classifier is of another kind or has other labels than the task.
     """
     loaded = classifier.load(directory)
     data = encode_task(settings, loaded.tokenizer, loaded.result.get("max_length"))
-    check_labels(loaded.labels, data.task.labels, Path(directory))
+    check_fits(loaded.model.kind, loaded.labels, data.task, Path(directory))
     return loaded.model, data

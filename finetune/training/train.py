@@ -12,7 +12,7 @@ from finetune.settings import DistillSettings, FitSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
-from finetune.training.files import check_labels, check_length
+from finetune.training.files import check_fits, check_length
 from finetune.training.fit import Fitted, Losses, fit
 from finetune.training.task_data import TaskData, encode_task
 
@@ -62,7 +62,7 @@ def teacher_of(distill: DistillSettings, data: TaskData):
             f"{distill.teacher}: its tokenizer is not the student's ({'; '.join(different)}); both "
             "must read the same ids"
         )
-    check_labels(loaded.labels, data.task.labels, Path(distill.teacher))
+    check_fits(loaded.model.kind, loaded.labels, data.task, Path(distill.teacher))
     loaded.model.eval()
     return loaded.model
 

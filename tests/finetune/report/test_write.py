@@ -12,7 +12,7 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.deploy.predict import Predictor
-from finetune.recipes import PruneRecipe, QuantiseRecipe, ReportRecipe
+from finetune.recipes import PruneRecipe, QuantiseRecipe, ReportRecipe, TrainRecipe
 from finetune.tasks import open_task
 from finetune.training.batches import encode
 
@@ -117,14 +117,33 @@ def other_labels(tmp_path, onnx_dir, classifier_dir):
     return directories
 
 
-def test_a_model_with_other_labels_is_refused_by_every_stage(tmp_path, task, other_labels):
-    onnx, classifier = other_labels
-    values = {"output_dir": tmp_path / "out", "task": task.model_dump()}
+def refusals(directory, task, onnx, classifier) -> list[str]:
+    """What report, quantise, prune and a student's training say of a model and a task."""
+    values = {"output_dir": directory, "task": task.model_dump()}
+    taught = {"encoder": classifier, "distill": {"teacher": classifier}}
     stages_and_recipes = (
-        (stages.report, report_recipe(tmp_path / "out", task, {"m": onnx})),
+        (stages.report, report_recipe(directory, task, {"m": onnx})),
         (stages.quantise, check(QuantiseRecipe, {**values, "model": onnx}, "test")),
         (stages.prune, check(PruneRecipe, {**values, "classifier": classifier}, "test")),
+        (stages.train, check(TrainRecipe, values | taught, "test")),
     )
+    said = []
     for stage, recipe in stages_and_recipes:
-        with pytest.raises(UserError, match="labels are not the task's 2: weather, money against"):
+        with pytest.raises(UserError) as refused:
             stage(recipe)
+        said.append(str(refused.value))
+    return said
+
+
+def test_a_model_with_other_labels_is_refused_by_every_stage(tmp_path, task, other_labels):
+    for said in refusals(tmp_path / "out", task, *other_labels):
+        assert "labels are not the task's 2: weather, money against" in said
+
+
+def test_a_model_of_another_kind_is_refused_by_every_stage(
+    tmp_path, task, onnx_dir, classifier_dir
+):
+    several = task.model_copy(update={"name": "multi_label_file"})
+    assert open_task(several).labels == open_task(task).labels
+    for said in refusals(tmp_path / "out", several, onnx_dir, classifier_dir):
+        assert "a model of kind 'classification', the task's is 'multi_label'" in said
