@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--group", type=int, default=16, help="samples related to each other")
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="of pre-training")
     parser.add_argument("--teacher_layer", type=int, help="default: the last but one")
+    parser.add_argument("--heads", type=int, help="R; default: that many of 16 numbers each")
     parser.add_argument("--seeds", type=int, default=3, help="pre-training seeds of the main ones")
     parser.add_argument("--fine_tunings", type=int, default=3, help="seeds of each task")
     parser.add_argument(
@@ -110,7 +111,7 @@ def prepare(options: argparse.Namespace) -> tuple[Plan, dict[str, FineTuning]]:
         options.learning_rate,
         0.05,
         options.teacher_layer or max(1, layers - 1),
-        relation_heads(teacher),
+        options.heads or relation_heads(teacher),
     )
     if (shards / "vocab.txt").read_bytes() != (teacher / "vocab.txt").read_bytes():
         raise UserError(f"{shards}: its vocab.txt is not that of {teacher}")

@@ -28,12 +28,12 @@ class FineTuning:
 
 
 TASKS = {
-    "inews": FineTuning(3, 48, 1000),
+    "inews": FineTuning(3, 48, 600, 600),
     "reviews": FineTuning(1, 96),
     "reviews_500": FineTuning(4, 96, held_out_limit=1000),
     "inews_matching": FineTuning(2, 64, 1000, 600),
-    "people_daily_ner": FineTuning(3, 128, 1000, 800),
-    "people_daily_pos": FineTuning(4, 128, 1000, 1000),
+    "people_daily_ner": FineTuning(3, 128, 600, 800),
+    "people_daily_pos": FineTuning(3, 128, 600, 800),
 }
 SMOKE_TASKS = {
     "reviews_500": FineTuning(1, 24, 64, 48),
