@@ -26,12 +26,23 @@ from finetune.report.choose import STUDENT, choose
 from finetune.report.page import write_page
 from finetune.settings import DistillSettings, QuantiseSettings
 from finetune.training import ranks
+from finetune.training.output import locked_by_first
 
 REPORT, PICTURE, PAGE = "report.json", "report.png", "report.html"
 
 
 def compress(recipe: CompressRecipe) -> dict:
-    """Every stage in order; returns the chosen model, why, and where the report is."""
+    """Every stage in order; returns the chosen model, why, and where the report is.
+
+    The output directory is locked from the first stage to the choice: another recipe would put its
+    products in the place of those that later stages of this one read.
+    """
+    with locked_by_first(ranks.join(), recipe.output_dir):
+        return all_stages(recipe)
+
+
+def all_stages(recipe: CompressRecipe) -> dict:
+    """`compress`, once the output directory is locked."""
     classifiers = fine_tune(recipe)
     made = None
     if recipe.budget:

@@ -43,10 +43,9 @@ def make_once(
     directory = Path(directory)
     world = ranks.join()
     temporary = directory.with_name(f".{directory.name}.making{world.rank or ''}")
-    with contextlib.ExitStack() as stack:
+    with locked_by_first(world, directory):
 
         def prepare() -> dict | None:
-            stack.enter_context(locked(directory))
             record = {
                 "stage": stage,
                 "settings": settings.model_dump(mode="json"),
@@ -108,8 +107,8 @@ def locked(directory: Path) -> Iterator[None]:
     The lock is a file next to the directory, which is removed at the end. It ends with the process,
     however that ends.
     """
-    directory = Path(directory)
-    path = directory.with_name(f".{directory.name}.lock")
+    whole = Path(directory).resolve()
+    path = whole.with_name(f".{whole.name}.lock")
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +132,14 @@ def locked(directory: Path) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+@contextlib.contextmanager
+def locked_by_first(world: ranks.World, directory: Path) -> Iterator[None]:
+    """`locked`, by the first rank for all of them."""
+    with contextlib.ExitStack() as stack:
+        ranks.from_first(world, lambda: stack.enter_context(locked(directory)))
+        yield
 
 
 def read_record(directory: Path) -> dict | None:

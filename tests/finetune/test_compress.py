@@ -14,6 +14,7 @@ from finetune import compress
 from finetune.__main__ import main
 from finetune.recipes import CompressRecipe
 from finetune.settings import ChooseSettings
+from finetune.training.output import locked
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "launch" / "recipes"
@@ -130,6 +131,12 @@ def test_gate_choice_and_report_have_the_score_that_the_recipe_names(finished, w
     assert report["gains"]["student"]["points"] == pytest.approx(points)
     deploy = json.loads((Path(rows["student-int8"]["directory"]) / "deploy.json").read_text())
     assert deploy["dev"]["score"] == "macro_f1"
+
+
+def test_two_processes_do_not_compress_into_one_directory(finished, workshop, capsys):
+    with locked(workshop / "compress"):
+        assert main(["compress", "--config", str(finished)]) == 2
+    assert "is being written by another process" in capsys.readouterr().err
 
 
 def choose(rows, score, allowed_loss):
