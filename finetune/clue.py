@@ -17,7 +17,8 @@ from finetune.recipes import ClueRecipe, SearchRecipe
 from finetune.tasks import open_task
 from finetune.tasks.clue import FORMATS, submission_examples
 from finetune.tasks.settings import TaskSettings
-from finetune.training.output import make_once, task_files
+from finetune.training.files import read_result
+from finetune.training.output import locked, make_once, task_files
 from finetune.training.search import search
 from pretrain.encoders.config import DEFAULT_SIZES, locate, read_config
 from pretrain.training.flops import Shape, block
@@ -40,13 +41,19 @@ def clue(recipe: ClueRecipe) -> dict:
     for name in recipe.tasks:  # what is missing shows before hours of work
         task = open_task(task_settings(recipe, name))
         task.split("train"), task.split("dev")
+    with locked(recipe.output_dir):
+        return all_tasks(recipe, flops(config))
+
+
+def all_tasks(recipe: ClueRecipe, operations: dict[str, float]) -> dict:
+    """`clue`, once the output directory is locked."""
     rows: list[dict] = []
     table: dict = {}
     for name in recipe.tasks:
         rows.append(one_task(recipe, name))
         table = {
             "encoder": str(recipe.encoder),
-            **flops(config),
+            **operations,
             "rows": rows,
             **averages({row["task"]: row["accuracy"] for row in rows}),
             "submissions": sorted(f"{row['directory']}/{f}" for row in rows for f in row["files"]),
@@ -88,7 +95,7 @@ def one_task(recipe: ClueRecipe, name: str) -> dict:
         files = write_submissions(Path(outcome["classifier"]), searched.task, directory)
         row = {
             "task": name,
-            "accuracy": outcome[outcome["score"]],
+            "accuracy": read_result(Path(outcome["classifier"]))["dev"]["accuracy"],
             "examples": len(task.split("dev")),
             "best": outcome["best"],
             "epochs": searched.train.epochs,

@@ -1,6 +1,7 @@
 """CLUE from one command on synthetic folders in the official formats: rows, files, going on."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from finetune import clue
 from finetune.deploy.predict import Predictor
 from finetune.recipes import ClueRecipe
 from finetune.tasks.clue import FORMATS
+from finetune.training.output import locked
 from tests.finetune.conftest import sentences, write_jsonl
 
 
@@ -108,6 +110,20 @@ def test_a_finished_task_is_not_done_again(table, recipe, capsys):
     assert "trial " not in shown  # the search of tnews was finished too
     assert "clue: " in shown and "finished already" in shown
     assert [row["accuracy"] for row in again["rows"]] == [row["accuracy"] for row in table["rows"]]
+
+
+def test_accuracy_is_accuracy_whatever_models_are_chosen_by(recipe, folder):
+    train = recipe.train.model_copy(update={"choose_by": "macro_f1"})
+    search = recipe.search.model_copy(update={"learning_rates": (3e-4,)})
+    more = {"tasks": ("tnews",), "output_dir": folder / "f1", "train": train, "search": search}
+    (row,) = clue.clue(recipe.model_copy(update=more))["rows"]
+    dev = json.loads((Path(row["classifier"]) / "result.json").read_text())["dev"]
+    assert row["accuracy"] == dev["accuracy"] != dev["macro_f1"] == row["trials"][0]["value"]
+
+
+def test_two_processes_do_not_fill_one_table(recipe):
+    with locked(recipe.output_dir), pytest.raises(UserError, match="written by another process"):
+        clue.clue(recipe)
 
 
 def test_what_is_missing_shows_before_any_work(recipe, folder):
