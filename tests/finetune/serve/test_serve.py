@@ -245,6 +245,17 @@ def test_the_real_server_takes_load_and_stops_gracefully(int8_dir, tmp_path):
         assert idle[1].recv(1000) == b""  # closed: it sent nothing in time
         for connection in idle:
             connection.close()
+        with socket.create_connection(("127.0.0.1", port), 30) as unfinished:
+            unfinished.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200 OK" in unfinished.recv(10_000)
+            unfinished.sendall(b"GET /hea")  # the second request's head does not end
+            assert unfinished.recv(1000) == b""
+        with socket.create_connection(("127.0.0.1", port), 30) as nonsense:
+            nonsense.sendall(b"nonsense\r\n\r\n")
+            answer = b"".join(iter(lambda: nonsense.recv(1000), b""))
+            assert answer.startswith(b"HTTP/1.1 400")
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert json.loads(body).keys() == {"error"} and b"application/json" in head
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) in (0, -signal.SIGTERM)
     finally:
