@@ -51,6 +51,7 @@ MEMORY_SHARE = 0.5  # of a worker's memory, for finding duplicates
 # sentences 0.3 and of documents 0.2, the first shards.
 SPACE_PER_TEXT = 1.2
 SHARDS_PER_TEXT = 0.45
+FOUND_COUNTERS = ("files_of_other_names", "folders_left_out")
 SHOWN_INPUTS = 10  # changed files that an error names
 CHECKS = ("max_unk_share",)  # of the section vocab: they decide nothing that is in the shards
 
@@ -96,8 +97,8 @@ class Builder:
     def build(self) -> Manifest:
         """All steps; the manifest is written last and publishes the shards."""
         for item in self._inputs.left_out if not self._quiet else ():
-            note = f"{item['file']}: {item['count']:,} {item['what']}"
-            print(f"{note}; set `format` to read them", file=sys.stderr)
+            note = f"{item.path}: {item.amount:,} {item.what}; {item.advice}"
+            print(note, file=sys.stderr)
         self._check_space()
         sizes = [part.bytes / 1e6 for part in self._inputs.to_unpack]
         unpacked = self._step("unpack", sizes, "unpacking")
@@ -128,9 +129,11 @@ class Builder:
 
     def _found(self) -> dict[str, Any]:
         """What looking for the inputs left out, as the results of a step have it."""
-        left_out = self._inputs.left_out
-        count = sum(item["count"] for item in left_out)
-        return {"counters": {"files_of_other_names": count}, "skipped": left_out}
+        counters, skipped = Counter(dict.fromkeys(FOUND_COUNTERS, 0)), []
+        for item in self._inputs.left_out:
+            counters[item.counter] += item.amount
+            skipped.append({"file": item.path, "what": item.what, "count": item.amount})
+        return {"counters": counters, "skipped": skipped}
 
     def _check_space(self) -> None:
         """UserError unless there is room for what is written, spilled text and records included."""

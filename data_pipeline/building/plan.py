@@ -33,7 +33,7 @@ from data_pipeline.base.recipes import check, examine
 from data_pipeline.building.hashing import describe_banding
 from data_pipeline.recipe import BuildRecipe
 from data_pipeline.shards.provenance import INPUTS
-from data_pipeline.sources.inputs import find_inputs, limited, make_parts, make_pieces
+from data_pipeline.sources.inputs import LeftOut, find_inputs, limited, make_parts, make_pieces
 from data_pipeline.sources.parts import Input, Part
 from data_pipeline.sources.remote import is_remote
 from data_pipeline.text import language, vocab
@@ -120,8 +120,8 @@ class InputPlan:
     recipe: BuildRecipe
     inputs: list[Input]
     parts: list[Part]
-    left_out: list[dict[str, Any]] = field(default_factory=list)
-    """Files of the sources' folders that are not read: `file` (the folder), `what`, `count`."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    """What the sources' folders and globs meet and is not read."""
 
     @cached_property
     def input_lines(self) -> list[str]:
@@ -235,12 +235,8 @@ def _absolute(entry: Input) -> Input:
 
 def plan_inputs(recipe: BuildRecipe) -> InputPlan:
     """Find the inputs and cut them into parts."""
-    left_out: list[dict[str, Any]] = []
-
-    def report(folder: str, what: str, count: int) -> None:
-        left_out.append({"file": folder, "what": what, "count": count})
-
-    inputs = find_inputs(recipe.sources, recipe.output_dir, report)
+    left_out: list[LeftOut] = []
+    inputs = find_inputs(recipe.sources, recipe.output_dir, left_out.append)
     parts = make_parts(inputs, recipe.sources, int(recipe.piece_mb * 1e6))
     limits = [source.limit_mb for source in recipe.sources]
     return InputPlan(recipe, inputs, list(limited(parts, inputs, limits)), left_out)

@@ -14,33 +14,47 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.sources import packaged, streams
 from data_pipeline.sources.encodings import checked_encoding, encoding_of
 from data_pipeline.sources.formats import FORMATS, SUFFIXES, format_named, format_of
 from data_pipeline.sources.parts import Input, Part, whole_file_part
-from data_pipeline.sources.remote import find_remote, is_remote, local_copy, remote_head
+from data_pipeline.sources.remote import MAGIC, find_remote, is_remote, local_copy, remote_head
 from data_pipeline.sources.settings import Source
 
 FILES_AT_ONCE, BATCH = 32, 64
-MAGIC = "*?["
 SHOWN_SUFFIXES = 5
 T = TypeVar("T")
 R = TypeVar("R")
-Report = Callable[[str, str, int], None]
-"""Takes (file or folder, what of it is left out, how much)."""
+
+
+class LeftOut(NamedTuple):
+    """What a source's folder or glob meets and does not read."""
+
+    path: str
+    """The folder or the glob."""
+    what: str
+    amount: int
+    counter: str
+    """Of the manifest, that it is counted in."""
+    advice: str
+    """How to read it after all."""
+
+
+Report = Callable[[LeftOut], None]
 
 
 def find_inputs(
     sources: tuple[Source, ...],
     output_dir: Path | None = None,
-    report: Report = lambda path, what, count: None,
+    report: Report = lambda left_out: None,
 ) -> list[Input]:
     """All inputs in order, without those in `output_dir`, which may lie in the folder of a source.
 
-    `report` is told of files in a source's folder whose names do not tell a format.
+    `report` is told of files in a source's folder whose names do not tell a format, and of folders
+    that a glob matches.
 
     UserError for a source without files, or with a folder or file that is unreadable.
     """
@@ -52,7 +66,8 @@ def find_inputs(
             continue
         assert source.path is not None  # a source has one of the two
         if is_remote(source.path):
-            inputs += _in_threads(partial(_remote_input, number, source), find_remote(source.path))
+            found = _remote_files(source.path, source.format, report)
+            inputs += _in_threads(partial(_remote_input, number, source), found)
         else:
             files = find_files(source.path, source.format, output_dir, report)
             inputs += _in_threads(partial(_input, number, source), files)
@@ -72,12 +87,13 @@ def find_files(
     pattern: str,
     format_name: str = "auto",
     without: Path | None = None,
-    report: Report = lambda path, what, count: None,
+    report: Report = lambda left_out: None,
 ) -> list[str]:
     """The files of a path, a folder or a glob, in the order of the names of folders and files.
 
     Of a folder those whose name tells the format, or with another `format_name` all but hidden
-    ones; `report` is told of the others. What lies in the folder `without` is left out.
+    ones; of a glob those that match. `report` is told of the others. What lies in the folder
+    `without` is left out. `find_remote` has the same rules.
     """
     path = Path(pattern).expanduser()
     try:
@@ -85,7 +101,8 @@ def find_files(
     except OSError as error:
         raise UserError(f"sources: {pattern}: cannot be read: {error.strerror}") from None
     if is_folder:
-        return _files_of_folder(path, format_name, without, report)
+        named = _with_format(_walk(path, without), str(path), format_name, report)
+        return sorted(named, key=_names)
     if is_file:
         return [str(path)]
     _check_listable(path)
@@ -95,15 +112,45 @@ def find_files(
     if not files:
         reason = "only folders match" if matches else "there is no such file or folder"
         raise UserError(f"sources: {pattern}: {reason}")
+    _report_folders(pattern, (p for p in matches if os.path.isdir(p)), files, report)  # noqa: PTH112
     return files
 
 
-def _files_of_folder(
-    folder: Path, format_name: str, without: Path | None, report: Report
-) -> list[str]:
+def _remote_files(url: str, format_name: str, report: Report) -> list[tuple[str, int, int]]:
+    """(URL, bytes, time) of each file of a URL, by the rules of `find_files`."""
+    found = find_remote(url)
+    files = {name: (name, size, modified) for name, size, modified in found.files}
+    names: Iterable[str] = files
+    if found.is_folder:
+        names = _with_format(files, url, format_name, report)
+    _report_folders(url, found.folders, files, report)
+    return [files[name] for name in sorted(names, key=_names)]
+
+
+def _report_folders(
+    pattern: str, folders: Iterable[str], files: Iterable[str], report: Report
+) -> None:
+    """Tell of the folders that a glob matches, and none of the files in them: their text is not
+    read, although a folder that is named without a glob is."""
+    left = {folder.rstrip("/") for folder in folders}
+    if not left or pattern.endswith("**"):
+        return
+    for file in files:
+        parent = file.rpartition("/")[0]
+        while parent in left:
+            left.discard(parent)
+            parent = parent.rpartition("/")[0]
+    if left:
+        what = "folders that match the glob, whose files do not"
+        advice = "add /** to the glob to read them"
+        report(LeftOut(pattern, what, len(left), "folders_left_out", advice))
+
+
+def _with_format(paths: Iterable[str], folder: str, format_name: str, report: Report) -> list[str]:
+    """Those of a folder's files that are read."""
     files: list[str] = []
     others: Counter[str] = Counter()
-    for path in _walk(folder, without):
+    for path in paths:
         if format_name != "auto" or format_of(path):
             files.append(path)
         else:
@@ -116,11 +163,13 @@ def _files_of_folder(
     if others:
         names = [
             f"{count:,} {suffix or 'without a suffix'}"
-            for suffix, count in others.most_common(SHOWN_SUFFIXES)
+            for suffix, count in sorted(others.items(), key=lambda item: (-item[1], item[0]))
         ]
-        what = f"files left out, whose names tell no format ({', '.join(names)})"
-        report(str(folder), what, others.total())
-    return sorted(files, key=_names)
+        shown = ", ".join(names[:SHOWN_SUFFIXES])
+        what = f"files left out, whose names tell no format ({shown})"
+        advice = "set `format` to read them"
+        report(LeftOut(folder, what, others.total(), "files_of_other_names", advice))
+    return files
 
 
 def _check_listable(pattern: Path) -> None:

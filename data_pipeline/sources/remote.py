@@ -2,16 +2,19 @@
 
 import contextlib
 import dataclasses
+import fnmatch
 import shutil
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.sources import streams
 from data_pipeline.sources.parts import Input
+
+MAGIC = "*?["
 
 
 def is_remote(path: str) -> bool:
@@ -19,36 +22,104 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def find_remote(pattern: str) -> list[tuple[str, int, int]]:
-    """(URL, bytes, time of the last change in ns or 0) of the files of a URL, folder or glob."""
+def _is_glob(path: str) -> bool:
+    return any(char in path for char in MAGIC)
+
+
+class Found(NamedTuple):
+    """What a URL names."""
+
+    files: list[tuple[str, int, int]]
+    """(URL, bytes, time of the last change in ns or 0) of each file."""
+    folders: list[str]
+    """URLs of the folders that a glob matches."""
+    is_folder: bool
+    """Whether the URL is that of a folder."""
+
+
+def find_remote(pattern: str) -> Found:
+    """The files of the URL of a file, of a folder (with all its folders) or of a glob.
+
+    Without hidden ones, as on a local disk. UserError when there is no file, and when a folder on
+    the way cannot be listed: fsspec's own `glob` and `find` pass over it.
+    """
     try:
         system, path = _file_system(pattern)
-        if system.isdir(path):
+        is_folder = system.isdir(path)
+        if is_folder:
             infos = dict(_walk(system, path))
+        elif _is_glob(path) and not system.isfile(path):
+            parts = path.split("/")
+            count = next(i for i, part in enumerate(parts) if _is_glob(part))
+            infos = dict(_matches(system, "/".join(parts[:count]), parts[count:]))
         else:
-            names = system.glob(path) if any(c in path for c in "*?[") else [path]
-            infos = {name: system.info(name) for name in names}
+            infos = {path: system.info(path)}
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"sources: {pattern}: {error}") from None
-    paths = [
+    files = [
         (system.unstrip_protocol(name), info["size"], _time(info))
-        for name, info in sorted(infos.items())
+        for name, info in infos.items()
         if info["type"] == "file"
     ]
-    if not paths:
-        raise UserError(f"sources: {pattern}: there is no such file or folder")
-    return paths
+    folders = [] if is_folder else [n for n, info in infos.items() if info["type"] == "directory"]
+    if not files and not is_folder:
+        reason = "only folders match" if folders else "there is no such file or folder"
+        raise UserError(f"sources: {pattern}: {reason}")
+    return Found(files, [system.unstrip_protocol(name) for name in folders], is_folder)
 
 
-def _walk(system: Any, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, info) of everything below a folder. Unlike the file system's own `find` it raises the
-    OSError of a folder that cannot be listed."""
-    for info in system.ls(folder, detail=True):
+Entries = Iterator[tuple[str, dict[str, Any]]]
+"""(name, info) of files and folders."""
+
+
+def _listed(system: Any, folder: str, *, with_hidden: bool = False) -> Entries:
+    """What is in a folder. OSError when it cannot be listed."""
+    for info in system.ls(folder or "/", detail=True):
         name = info["name"].rstrip("/")
-        if info["type"] == "directory" and name != folder.rstrip("/"):
+        # Some stores list a folder as an entry of itself.
+        is_itself = name.strip("/") == folder.strip("/")
+        if not is_itself and (with_hidden or not PurePosixPath(name).name.startswith(".")):
+            yield name, info
+
+
+def _walk(system: Any, folder: str) -> Entries:
+    """All files below a folder."""
+    for name, info in _listed(system, folder):
+        if info["type"] == "directory":
             yield from _walk(system, name)
         else:
             yield name, info
+
+
+def _matches(system: Any, folder: str, parts: list[str]) -> Entries:
+    """What matches a glob below a folder. As in Python's `glob`, ** is any number of folders, and
+    at the end all that is below them."""
+    first, *rest = parts
+    if not _is_glob(first):
+        name = f"{folder}/{first}"
+        try:
+            info = system.info(name)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if not rest:
+            yield name, info
+        elif info["type"] == "directory":
+            yield from _matches(system, name, rest)
+        return
+    if first == "**" and rest:
+        yield from _matches(system, folder, rest)
+    for name, info in _listed(system, folder, with_hidden=first.startswith(".")):
+        is_folder = info["type"] == "directory"
+        if first == "**":
+            if not rest:
+                yield name, info
+            if is_folder:
+                yield from _matches(system, name, parts)
+        elif fnmatch.fnmatchcase(PurePosixPath(name).name, first):
+            if not rest:
+                yield name, info
+            elif is_folder:
+                yield from _matches(system, name, rest)
 
 
 def remote_head(url: str) -> bytes:

@@ -100,13 +100,26 @@ def test_files_of_a_folder_that_are_left_out_for_their_names_are_reported(tmp_pa
     for name in ("a.txt", "b.md", "c.md", "part-00000", ".hidden"):
         (tmp_path / name).write_text("一行。")
     seen = []
-    find_inputs((Source(path=str(tmp_path)),), report=lambda *values: seen.append(values))
-    ((folder, what, count),) = seen
-    assert folder == str(tmp_path) and count == 3
-    assert what == "files left out, whose names tell no format (2 .md, 1 without a suffix)"
+    find_inputs((Source(path=str(tmp_path)),), report=seen.append)
+    (left_out,) = seen
+    assert left_out.path == str(tmp_path) and left_out.amount == 3
+    what = "files left out, whose names tell no format (2 .md, 1 without a suffix)"
+    assert left_out.what == what
     seen.clear()
-    find_inputs((Source(path=str(tmp_path), format="txt"),), report=lambda *v: seen.append(v))
+    find_inputs((Source(path=str(tmp_path), format="txt"),), report=seen.append)
     assert not seen
+
+
+def test_folders_that_a_glob_matches_are_reported_unless_their_files_match_too(tmp_path):
+    for name in ("a.txt", "b/c.txt", "d/e/f.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("一行。")
+    seen = []
+    for pattern in ("*", "*.txt", "**/*.txt", "**", "[abd]*"):
+        find_inputs((Source(path=f"{tmp_path}/{pattern}"),), report=seen.append)
+    found = [(one.path.rpartition("/")[2], one.amount) for one in seen]
+    assert found == [("*", 2), ("[abd]*", 2)]
+    assert seen[0].what == "folders that match the glob, whose files do not"
 
 
 def test_files_without_a_suffix_under_an_explicit_format(tmp_path):
