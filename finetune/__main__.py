@@ -106,6 +106,7 @@ def main(argv: list[str] | None = None) -> int:
 def run_on_model(name: str, model: str, overrides: list[str]) -> int:
     """`serve DIR --key VALUE`: the default recipe of a command, for a model directory."""
     chosen = COMMANDS[name]
+    ranks.require_one(name)
     values = {"model": model}
     values |= {key: yaml.safe_load(value) for key, value in parse_overrides(overrides)}
     chosen.function(check(chosen.recipe, values, name))

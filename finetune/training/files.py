@@ -57,14 +57,14 @@ def check_fits(kind: str, labels: list[str], task: Task, where: Path) -> None:
         )
 
 
-def check_length(encoder: Path | str, max_length: int | None) -> None:
-    """UserError when `max_length` is more than the positions of an encoder directory."""
+def check_length(encoder: Path | str, max_length: int) -> None:
+    """UserError when `max_length` is more than the positions of a model directory."""
     config = read_config(encoder)
     sizes = DEFAULT_SIZES | config
     family = family_of(config, str(encoder))
     first = first_position(family, config.get("pad_token_id", 0))
     positions = sizes["max_position_embeddings"] - first
-    if max_length is not None and max_length > positions:
+    if max_length > positions:
         raise UserError(
             f"max_length: {max_length} is more than the {positions} positions of {encoder}"
         )

@@ -8,7 +8,7 @@ from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate, logits_of
-from finetune.training.files import check_fits
+from finetune.training.files import check_fits, check_length
 from finetune.training.fit import Fitted
 from finetune.training.kinds import encode_examples
 
@@ -47,12 +47,13 @@ class TaskData:
 
 def encode_task(settings: TaskSettings, tokenizer: Path, max_length: int | None) -> TaskData:
     """Read and encode a task with the tokenizer of a model directory; `max_length` None is the
-    task's own."""
+    task's own. UserError when it is more than the model has positions."""
     from data_pipeline.text.encode import WordPieceEncoder
 
     task = open_task(settings)
     encoder = WordPieceEncoder.of_directory(tokenizer)
     length = max_length or task.max_length
+    check_length(tokenizer, length)
     data = (task.split("train"), task.split("dev"), task.held_out())
     encoded = (encode_examples(task, encoder, split, length) for split in data)
     return TaskData(task, tokenizer, length, *encoded)

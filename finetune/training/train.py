@@ -12,14 +12,13 @@ from finetune.settings import DistillSettings, FitSettings
 from finetune.training import classifier
 from finetune.training.batches import Encoded
 from finetune.training.evaluate import evaluate
-from finetune.training.files import check_fits, check_length
+from finetune.training.files import check_fits
 from finetune.training.fit import Fitted, Losses, fit
 from finetune.training.task_data import TaskData, encode_task
 
 
 def train_classifier(recipe: TrainRecipe, directory: Path) -> None:
     """Fine-tune `recipe.encoder` and write the classifier into `directory`."""
-    check_length(recipe.encoder, recipe.max_length)
     data = encode_task(recipe.task, Path(recipe.encoder), recipe.max_length)
     model, fitted = fine_tune(
         recipe, data, recipe.train, recipe.distill, f"train {Path(recipe.output_dir).name}"

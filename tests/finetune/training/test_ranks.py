@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from finetune import stages
+from finetune.__main__ import main
 from finetune.recipes import TrainRecipe
 from finetune.training.ranks import World
 
@@ -115,6 +116,13 @@ def test_a_command_for_one_process_refuses_two_ranks(tmp_path):
     arguments = (str(MAIN), "export", "--config", "none.yaml")
     logs = on_two_ranks(tmp_path / "log", *arguments, fails=True)
     assert "export runs in one process and was started on 2 ranks" in logs
+
+
+@pytest.mark.parametrize("command", ["serve", "text_in"])
+def test_so_does_a_command_on_a_model_directory(command, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    assert main([command, str(tmp_path)]) == 2
+    assert f"{command} runs in one process and was started on 2 ranks" in capsys.readouterr().err
 
 
 @pytest.mark.ranks

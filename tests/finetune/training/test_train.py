@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.recipes import check
 from data_pipeline.text.encode import WordPieceEncoder
 from finetune import stages
-from finetune.recipes import TrainRecipe
+from finetune.recipes import SearchRecipe, TrainRecipe
 from finetune.settings import DistillSettings, FitSettings
 from finetune.tasks import open_task
+from finetune.tasks.settings import TaskSettings
 from finetune.training import classifier
+from finetune.training import search as searching
 from finetune.training.batches import IGNORE, Encoded, encode
 from finetune.training.evaluate import evaluate
 from finetune.training.fit import fit
@@ -214,6 +217,18 @@ def test_a_length_beyond_the_positions_is_named(tmp_path, encoder, task):
     recipe = TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=task, max_length=129)
     with pytest.raises(UserError, match="max_length: 129 is more than the 128 positions"):
         stages.train(recipe)
+    search = {"output_dir": tmp_path / "s", "encoder": encoder, "task": task.model_dump()}
+    with pytest.raises(UserError, match="max_length: 129 is more than the 128 positions"):
+        searching.search(check(SearchRecipe, search | {"max_length": 129}, "test"))
+
+
+def test_a_tasks_own_length_beyond_the_positions_is_named(tmp_path, encoder):
+    row = {"keyword": ["天气"], "abst": "今天晴", "label": "1"}
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(row, ensure_ascii=False) + "\n")
+    csl = TaskSettings(name="csl", directory=tmp_path)
+    with pytest.raises(UserError, match="max_length: 256 is more than the 128 positions"):
+        stages.train(TrainRecipe(output_dir=tmp_path / "c", encoder=encoder, task=csl))
 
 
 def test_damaged_weights_are_a_users_error(tmp_path, classifier_dir):
