@@ -11,8 +11,9 @@ against PP-MiniLM 6 x 768, its deployed form, width 3/4 and INT8; ONNX Runtime, 
   Python tokenizer, batches in arrival order, padded to their longest.
 - ratio_fp32_fused: BERT-base FP32 against width 3/4 in FP32, both fused: what INT8 has no part in.
 - ratio_over_bert_int8: against BERT-base in the same INT8.
-- prune_drop_points, int8_drop_points: accuracy lost on dev of iNEWS, from a report that
-  `python -m finetune compress` wrote.
+- ratio_small_padded_128: BERT-base FP32 against 3 layers x 384 in INT8.
+- prune_drop_points, int8_drop_points: points lost on dev, of the score that the report names, from
+  a report that `python -m finetune compress` wrote.
 
 All models are fused by the same optimiser and called in turn; medians are compared; the raw repeats
 are in the JSON.
@@ -48,6 +49,7 @@ LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "tokenizers", "numpy")
 PEER, PEER_INT8 = "BERT-base FP32", "BERT-base INT8"
 RECIPE = Path(__file__).parents[1] / "launch/recipes/ppminilm-6l-768h/compress.yaml"
 STAGES = ("PP-MiniLM 6L FP32", "+ deployed form", "+ width 0.75", "+ INT8")
+SMALL_HIDDEN, SMALL_FP32, SMALL = 384, "3L-384H FP32", "3L-384H INT8"
 
 
 @command
@@ -68,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         "ratio_end_to_end": ratio(end_to_end, PEER, STAGES[-1]),
         "ratio_fp32_fused": ratio(padded, PEER, STAGES[2]),
         "ratio_over_bert_int8": ratio(padded, PEER_INT8, STAGES[-1]),
+        "ratio_small_padded_128": ratio(padded, PEER, SMALL),
         **drops,
     }
     show(padded, end_to_end, figures)
@@ -92,12 +95,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def accuracy_drops(report: Path) -> dict[str, float]:
     """Points that width 3/4 and INT8 lose, from the rows of a compress run's report."""
     try:
-        rows = json.loads(report.read_text(encoding="utf-8"))["models"]
-        accuracy = {row["name"]: 100 * row["dev"]["accuracy"] for row in rows}
-        full = accuracy["student"]
+        values = json.loads(report.read_text(encoding="utf-8"))
+        points = {row["name"]: 100 * row["dev"][values["score"]] for row in values["models"]}
+        full = points["student"]
         return {
-            "prune_drop_points": round(full - accuracy["student-width-0.75"], 3),
-            "int8_drop_points": round(full - accuracy["student-int8"], 3),
+            "prune_drop_points": round(full - points["student-width-0.75"], 3),
+            "int8_drop_points": round(full - points["student-int8"], 3),
         }
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
@@ -137,10 +140,12 @@ def build(root: Path, examples: list, scale: int) -> None:
     classifier.resize(mini, [9] * (6 // scale), [2304] * (6 // scale))
     mini.eval()
     to_onnx(DeployedClassifier(mini), root / STAGES[2])
+    small = random_classifier("PPMiniLMModel", max(1, 3 // scale), "relu", SMALL_HIDDEN)
+    to_onnx(DeployedClassifier(small), root / SMALL_FP32)
     data = encode(WordPieceEncoder(root / "vocab.txt"), examples, LENGTH)
     settings = load(CompressRecipe, RECIPE).quantise
     batches = calibration_batches(data, settings)
-    for source, name in ((PEER, PEER_INT8), (STAGES[2], STAGES[3])):
+    for source, name in ((PEER, PEER_INT8), (STAGES[2], STAGES[3]), (SMALL_FP32, SMALL)):
         (root / name).mkdir()
         paths = (root / source / "model.onnx", root / name / "model.onnx")
         quantise_file(*paths, settings, batches, root / source)
@@ -150,18 +155,18 @@ def build(root: Path, examples: list, scale: int) -> None:
     write_json(product / "deploy.json", {"backend": "onnxruntime", "max_length": LENGTH})
 
 
-def random_classifier(architecture: str, layers: int, activation: str):
-    """A classifier of the published width with fresh weights."""
+def random_classifier(architecture: str, layers: int, activation: str, hidden: int = HIDDEN):
+    """A classifier with fresh weights, by default of the published width."""
     from finetune.training.classifier import Classifier
     from pretrain.encoders.load import build_encoder
 
     config = {
         "architectures": [architecture],
         "vocab_size": VOCAB,
-        "hidden_size": HIDDEN,
+        "hidden_size": hidden,
         "num_hidden_layers": layers,
         "num_attention_heads": 12,
-        "intermediate_size": 4 * HIDDEN,
+        "intermediate_size": 4 * hidden,
         "hidden_act": activation,
         "max_position_embeddings": 512,
         "type_vocab_size": 2,
@@ -191,7 +196,7 @@ def measure_padded(root: Path, arguments) -> dict[str, list[float]]:
     """Seconds of one batch of full-length texts, by stage, in turns."""
     ids = np.random.default_rng(0).integers(5, VOCAB, (BATCH, LENGTH))
     types = np.zeros_like(ids)
-    names = (PEER, PEER_INT8, *STAGES)
+    names = (PEER, PEER_INT8, *STAGES, SMALL)
     calls = {n: partial(backend_of(root, n, arguments.threads).logits, ids, types) for n in names}
     return in_turns(calls, arguments.repeats)
 
@@ -248,6 +253,7 @@ def show(padded: dict, end_to_end: dict, figures: dict) -> None:
     print(f"{'padded to 128, batch 32':28} {heads} {'own factor':>11} {'in all':>7}")
     before = PEER
     for name, times in padded.items():
+        before = PEER if name == SMALL else before
         own, whole = ratio(padded, before, name), ratio(padded, PEER, name)
         print(f"{name:28} {spread(times)} {own:10.2f}x {whole:6.2f}x")
         before = name if name != PEER_INT8 else PEER

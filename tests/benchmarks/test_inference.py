@@ -29,10 +29,9 @@ def test_ratio_is_of_medians():
 
 def test_drops_come_from_a_report(tmp_path):
     rows = [("student", 0.8), ("student-width-0.75", 0.795), ("student-int8", 0.798)]
-    models = [
-        {"name": name, "accuracy": 0.1, "dev": {"accuracy": accuracy}} for name, accuracy in rows
-    ]
-    (tmp_path / "report.json").write_text(json.dumps({"models": models}))
+    models = [{"name": name, "dev": {"accuracy": 0.1, "entity_f1": f1}} for name, f1 in rows]
+    report = {"score": "entity_f1", "models": models}
+    (tmp_path / "report.json").write_text(json.dumps(report))
     assert benchmark.accuracy_drops(tmp_path / "report.json") == {
         "prune_drop_points": pytest.approx(0.5),
         "int8_drop_points": pytest.approx(0.2),
