@@ -30,7 +30,13 @@ def trained_ranges(graph: Graph, source: Path) -> dict[str, tuple[float, float]]
     path = Path(source) / ACTIVATION_SCALES
     if not path.exists():
         raise UserError(f"{path}: missing; `mode: qat` needs a model that `qat` trained")
-    peaks = {row["weight"]: row["abs_max"] for row in json.loads(path.read_text(encoding="utf-8"))}
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        peaks = {str(row["weight"]): float(row["abs_max"]) for row in rows}
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UserError(
+            f"{path}: must be a list of objects with weight and abs_max, as `qat` writes it"
+        ) from None
     ranges: dict[str, tuple[float, float]] = {}
     for node in products(graph):
         key = fingerprint(graph.value(node.input[1]))

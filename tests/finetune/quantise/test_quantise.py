@@ -284,6 +284,15 @@ def test_qat_mode_wants_trained_scales(tmp_path, onnx_dir, task):
         quantised(tmp_path / "q", onnx_dir, task, mode="qat")
 
 
+@pytest.mark.parametrize(
+    "content", ["{", "5", "[1]", '[{"weight": "w"}]', '[{"weight": "w", "abs_max": "x"}]']
+)
+def test_damaged_scales_are_named(content, tmp_path, onnx_dir):
+    (tmp_path / "activation_scales.json").write_text(content)
+    with pytest.raises(UserError, match=r"activation_scales\.json: must be a list of objects"):
+        trained_ranges(Graph(onnx_dir / "model.onnx"), tmp_path)
+
+
 @pytest.mark.parametrize("batches", [3, 65])
 def test_calibration_batches_have_limits(batches, tmp_path, onnx_dir, task):
     with pytest.raises(UserError, match=r"quantise\.batches"):
