@@ -80,14 +80,13 @@ class ScoredModel:
 
 
 def score_model(directory: Path, task: Task, choose_by: str | None = None) -> ScoredModel:
-    """Score a deployable directory; UserError when its labels are not the task's, or `choose_by` is
-    none of the task's scores."""
+    """Score a deployable directory; UserError when its labels are not the task's, the task has no
+    dev split, or `choose_by` is none of its scores."""
     predictor = Predictor(directory)
     check_fits(predictor.kind, predictor.labels, task, directory)
     data = {
         split: predictor.encode_examples(task.split(split))
         for split in {"dev", task.held_out_split}
-        if task.has(split)
     }
     logits = {split: predictor.encoded_logits(part) for split, part in data.items()}
     scores = {split: part.scores(logits[split]) for split, part in data.items()}
@@ -95,7 +94,7 @@ def score_model(directory: Path, task: Task, choose_by: str | None = None) -> Sc
     held_out, name = data[split], data[split].score_name(choose_by)
     return ScoredModel(
         held_out=scores[split],
-        dev=scores.get("dev", scores[split]),
+        dev=scores["dev"],
         data=held_out,
         score=name,
         sampled=held_out.sampled(logits[split], name),

@@ -93,6 +93,12 @@ def test_a_score_of_another_kind_of_task_is_refused(tmp_path, onnx_dir, task):
         stages.report(recipe)
 
 
+def test_scores_on_test_are_never_shown_as_those_on_dev(tmp_path, onnx_dir, task):
+    without = task.model_copy(update={"dev": None})
+    with pytest.raises(UserError, match="no labelled dev examples"):
+        stages.report(report_recipe(tmp_path / "r", without, {"m": onnx_dir}))
+
+
 @pytest.mark.parametrize("name", ["parameters", "precision"])
 def test_what_deploy_json_lacks_is_named(name, tmp_path, onnx_dir, task):
     shutil.copytree(onnx_dir, tmp_path / "m")
