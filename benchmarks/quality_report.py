@@ -145,7 +145,7 @@ def section(summary: dict, options) -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    asked = (f"--{name} {value}" for name, value in vars(options).items() if _is_given(value))
+    asked = (f"--{name} {_word(value)}" for name, value in vars(options).items() if value)
     facts = ", ".join(f"{key} {value}" for key, value in machine("paddlepaddle").items())
     goals = "\n".join(
         f"- {name}: {'reached' if is_met else 'not reached'}"
@@ -166,8 +166,9 @@ def section(summary: dict, options) -> str:
     )
 
 
-def _is_given(value) -> bool:
-    return value is not None and not isinstance(value, bool | list)
+def _word(value) -> str:
+    """What is typed after an option."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def replace_section(path: Path, text: str) -> None:

@@ -67,6 +67,7 @@ def test_the_section_of_results_is_replaced_not_repeated(finished, tmp_path):
     text = (work / "RESULTS.md").read_text()
     assert text.count(quality_report.BEGIN) == 1
     assert "| never pre-trained (`untrained`) |" in text
+    assert " --rates 0.0002 " in text.replace("`", " ")
     path = tmp_path / "RESULTS.md"
     path.write_text("# Results\n\nother\n")
     quality_report.replace_section(path, "one")
