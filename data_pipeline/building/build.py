@@ -33,6 +33,7 @@ from data_pipeline.building.plan import (
     InputPlan,
     Plan,
     deciding,
+    input_lines,
     new_id,
     plan_inputs,
     stored_plan,
@@ -312,7 +313,7 @@ def _check_same(stored: dict[str, Any], inputs: InputPlan, stored_inputs: Path, 
 
 def _changed_inputs(rows: list[list], inputs: InputPlan) -> list[str]:
     before = {row[0]: row[1:] for row in rows}
-    now = {row[0]: row[1:] for row in map(json.loads, inputs.input_lines)}
+    now = {row[0]: row[1:] for row in map(json.loads, input_lines(inputs.inputs))}
     changed = differences(before, now, "inputs.")
     more = [f"and {len(changed) - SHOWN_INPUTS:,} inputs more"] if changed[SHOWN_INPUTS:] else []
     return changed[:SHOWN_INPUTS] + more

@@ -17,9 +17,10 @@ import importlib.metadata
 import json
 import platform
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from data_pipeline.text import language, vocab
 FOLDER = ".build"
 FILE = "plan.json"
 PIECES = "pieces.json"
+INPUTS_AT_ONCE = 1 << 12
 LARGE = 1.5  # pieces: what is larger and cannot be cut is unpacked
 BUILD_VERSION = 4
 """Raise it with every change of what a recipe makes of text, and of the files in the working
@@ -124,21 +126,21 @@ class InputPlan:
     """What the sources' folders and globs meet and is not read."""
 
     @cached_property
-    def input_lines(self) -> list[str]:
-        """The inputs, one a line."""
-        return input_lines(self.inputs)
-
-    @cached_property
     def settings(self) -> dict[str, Any]:
         """What decides the shards: the recipe, the vocabulary in its file if it names one, the
         user's own functions, and which files with which sizes and times (as a digest)."""
-        lines = self.input_lines
-        digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256()
+        for block in _input_blocks(self.inputs):
+            digest.update(block)
         size = sum(entry.bytes for entry in self.inputs)
         content = self.recipe.content()
-        content["inputs"] = {"count": len(lines), "bytes": size, "sha256": digest}
+        content["inputs"] = {
+            "count": len(self.inputs),
+            "bytes": size,
+            "sha256": digest.hexdigest(),
+        }
         tasks = find_inputs(self.recipe.decontaminate) if self.recipe.decontaminate else []
-        content["task_inputs"] = input_lines(tasks)
+        content["task_inputs"] = list(input_lines(tasks))
         names = {*self.recipe.clean.rules, *(entry.format for entry in self.inputs)}
         content["functions"] = {
             name: function_digest(name) for name in sorted(names) if ":" in name
@@ -170,7 +172,7 @@ class InputPlan:
                 write_atomically(path, self._line_of([part]), sync_folder=False)
             if self.to_unpack:
                 sync(path.parent)
-            write_inputs(plan.folder / INPUTS, self.input_lines)
+            write_inputs(plan.folder / INPUTS, self.inputs)
         values = {
             "id": build_id,
             "recipe": self.recipe.model_dump(mode="json"),
@@ -247,17 +249,30 @@ def new_id() -> str:
     return secrets.token_hex(6)
 
 
-def input_lines(inputs: Iterable[Input]) -> list[str]:
-    """One line an input: path, size, encoding, time of the last change."""
-    return [
-        json.dumps([e.path, e.bytes, e.encoding, e.modified_ns], ensure_ascii=False) for e in inputs
-    ]
+def input_lines(inputs: Iterable[Input]) -> Iterator[str]:
+    """One line an input: path, size, encoding, time of the last change. Of a million inputs they
+    are never all in memory."""
+    for e in inputs:
+        yield json.dumps([e.path, e.bytes, e.encoding, e.modified_ns], ensure_ascii=False)
 
 
-def write_inputs(path: Path, lines: list[str]) -> None:
+def _input_blocks(inputs: Iterable[Input]) -> Iterator[bytes]:
+    """The lines with line ends between them, some thousands at a time."""
+    lines, end = input_lines(inputs), ""
+    while some := list(islice(lines, INPUTS_AT_ONCE)):
+        yield (end + "\n".join(some)).encode("utf-8", "surrogateescape")
+        end = "\n"
+
+
+def write_inputs(path: Path, inputs: Iterable[Input]) -> None:
     """Write the list of inputs, compressed."""
-    text = "\n".join(lines).encode("utf-8", "surrogateescape")
-    write_atomically(path, zstandard.compress(text, 3))
+    with (
+        whole_file(path) as temporary,
+        temporary.open("wb") as file,
+        zstandard.ZstdCompressor(3).stream_writer(file, closefd=False) as out,
+    ):
+        for block in _input_blocks(inputs):
+            out.write(block)
 
 
 def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:

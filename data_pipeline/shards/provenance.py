@@ -4,6 +4,7 @@ Kept in the shards beside the samples, where only `inspect` reads it. Files are 
 inputs.jsonl.zst in the same directory.
 """
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,11 @@ COLUMNS = tuple(Provenance.__dataclass_fields__)
 def read_inputs(path: Path) -> list[list[Any]]:
     """[path, bytes, encoding, time] of each input; empty when there is no list."""
     try:
-        data = path.read_bytes()
+        with (
+            path.open("rb") as file,
+            zstandard.ZstdDecompressor().stream_reader(file) as stream,
+            io.TextIOWrapper(stream, "utf-8", "surrogateescape", newline="\n") as lines,
+        ):
+            return [json.loads(line) for line in lines if line.strip()]
     except FileNotFoundError:
         return []
-    text = zstandard.ZstdDecompressor().decompress(data).decode("utf-8", "surrogateescape")
-    return [json.loads(line) for line in text.split("\n") if line]

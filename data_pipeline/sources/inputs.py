@@ -10,7 +10,7 @@ import glob
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,8 @@ from data_pipeline.sources.remote import MAGIC, find_remote, is_remote, local_co
 from data_pipeline.sources.settings import Source
 
 FILES_AT_ONCE, BATCH = 32, 64
+PIECE_PARTS = 1 << 14
+"""At most, so that a million tiny files are many tasks, and no worker holds the list of all."""
 SHOWN_SUFFIXES = 5
 T = TypeVar("T")
 R = TypeVar("R")
@@ -74,7 +76,7 @@ def find_inputs(
     return inputs
 
 
-def _in_threads(function: Callable[[T], R], items: list[T]) -> Iterator[R]:
+def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """The results in order. What takes long is to wait for a disk or a network; a task of the pool
     is a batch, so that a million files do not become a million tasks in memory."""
     batches = (items[i : i + BATCH] for i in range(0, len(items), BATCH))
@@ -191,8 +193,9 @@ def _unlistable(folder: str, error: OSError) -> UserError:
     return UserError(f"sources: {folder}: cannot be listed: {error.strerror}")
 
 
-def _names(path: str) -> list[str]:
-    return path.split("/")
+def _names(path: str) -> str:
+    """To sort by: as the list of the names of folders and file, in a third of the memory."""
+    return path.replace("/", "\0")
 
 
 def _walk(folder: Path, without: Path | None) -> Iterator[str]:
@@ -233,14 +236,14 @@ def _outside(folder: Path | None) -> Callable[[str], bool]:
 def make_parts(inputs: list[Input], sources: tuple[Source, ...], part_bytes: int) -> Iterator[Part]:
     """The parts of all inputs, in order."""
 
-    def parts(numbered: tuple[int, Input]) -> list[Part]:
-        number, entry = numbered
+    def parts(number: int) -> list[Part]:
+        entry = inputs[number]
         if is_remote(entry.path):
             return [whole_file_part(number, entry)]
         source = sources[entry.source]
         return list(format_named(entry.format).parts(number, entry, source, part_bytes))
 
-    for its_parts in _in_threads(parts, list(enumerate(inputs))):
+    for its_parts in _in_threads(parts, range(len(inputs))):
         yield from its_parts
 
 
@@ -260,11 +263,12 @@ def limited(
 
 
 def make_pieces(parts: Iterable[Part], piece_bytes: int) -> list[list[Part]]:
-    """Parts put together into pieces of about `piece_bytes`, in order."""
+    """Parts put together into pieces of about `piece_bytes`, in order; tiny files into smaller
+    ones."""
     pieces: list[list[Part]] = []
     room = 0
     for part in parts:
-        if room < part.bytes // 2 or not pieces:
+        if not pieces or room < part.bytes // 2 or len(pieces[-1]) == PIECE_PARTS:
             pieces.append([])
             room = piece_bytes
         pieces[-1].append(part)

@@ -4,6 +4,7 @@ import gzip
 import resource
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from data_pipeline.building import build as build_module
 from data_pipeline.building import dedup, engine, plan, steps, unpacking
 from data_pipeline.building.build import build, duplicates_memory
 from data_pipeline.recipe import Run
+from data_pipeline.shards.provenance import read_inputs
 from data_pipeline.shards.verify import verify
+from data_pipeline.sources.parts import Input, Part
 
 
 def reads_of_drop_lists(monkeypatch, recipe, **sections):
@@ -74,6 +77,22 @@ def test_dozens_of_pieces_and_partitions_with_few_file_descriptors(
     assert result.returncode == 0, result.stderr
     assert len(list(made.output_dir.glob("shard-*"))) > 60
     assert verify(made.output_dir, quiet=True) == []
+
+
+def test_a_plan_takes_little_memory_besides_the_list_of_files(recipe, tmp_path):
+    """A corpus may be a million small files; what is written of them is never all in memory."""
+    made = recipe(sources=[{"path": str(tmp_path)}])
+    names = [f"/corpus/{number // 1000:04d}/{number:08d}.txt" for number in range(100_000)]
+    entries = [Input(0, name, "txt", "utf-8", 40, 40, 1 << 60) for name in names]
+    parts = [Part(number, "byte", 0, 40, 40) for number in range(len(names))]
+    inputs = plan.InputPlan(made, entries, parts)
+    tracemalloc.start()
+    begun = inputs.write("id")
+    pieces = inputs.write_pieces(begun, []).pieces
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / len(names) < 150 and pieces >= 6
+    assert len(read_inputs(begun.folder / "inputs.jsonl.zst")) == len(names)
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.sources import inputs
 from data_pipeline.sources.inputs import find_files, find_inputs, make_parts, make_pieces
+from data_pipeline.sources.parts import Part
 from data_pipeline.sources.settings import Source
 from tests.data_pipeline.sources.documents import DOCS, everything
 
@@ -38,6 +40,14 @@ def test_small_files_share_a_piece_and_large_ones_are_cut(tmp_path):
     assert len(pieces) == 5
     assert all(sum(part.bytes for part in piece) <= 750 for piece in pieces)
     assert sum(part.bytes for piece in pieces for part in piece) == 10 * 13 + 100 * 26
+
+
+def test_tiny_files_make_pieces_of_so_many_files(monkeypatch):
+    monkeypatch.setattr(inputs, "PIECE_PARTS", 100)
+    parts = [Part(number, "file", 0, 1, 3) for number in range(1050)]
+    pieces = make_pieces(parts, 1 << 20)
+    assert [part for piece in pieces for part in piece] == parts
+    assert [len(piece) for piece in pieces] == [100] * 10 + [50]
 
 
 @pytest.mark.parametrize(
