@@ -22,6 +22,8 @@ PRESSED_TWICE = """
 import os, signal, sys
 from data_pipeline.base.errors import command
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background
+
 class Late:
     def __del__(self):  # when Python has removed its own handlers
         os.kill(os.getpid(), signal.SIGINT)
