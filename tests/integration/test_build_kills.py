@@ -5,6 +5,7 @@ start; `BUILD_KILLS=20 pytest tests/integration/test_build_kills.py` is a longer
 """
 
 import json
+import math
 import os
 import random
 import signal
@@ -72,11 +73,13 @@ def kill_at_random(config: Path, output: Path, chosen: random.Random, more: int)
         stderr=subprocess.DEVNULL,
     )
     goal, seen = chosen.randint(0, more), finished_tasks(output)
-    if goal == 0:
-        time.sleep(chosen.uniform(0, START_S))  # the moment of the kill, while it starts
-    while finished_tasks(output) < seen + goal and process.poll() is None:
+    # With a goal of 0 the moment of the kill is while it starts, at the latest after a task.
+    until = time.monotonic() + (chosen.uniform(0, START_S) if goal == 0 else math.inf)
+    while finished_tasks(output) < seen + max(1, goal) and process.poll() is None:
+        if time.monotonic() >= until:
+            break
         time.sleep(0.002)
-    time.sleep(chosen.uniform(0, 0.02))  # and somewhere in a task
+    time.sleep(chosen.uniform(0, 0.005))  # and somewhere in a task
     children = []
     if process.poll() is None:
         children = psutil.Process(process.pid).children(recursive=True)
