@@ -1,7 +1,6 @@
 """Table, picture, JSON and Markdown of quality.py. Arithmetic on results, no training."""
 
 import re
-import subprocess
 from datetime import date
 from pathlib import Path
 
@@ -142,9 +141,6 @@ def section(summary: dict, options) -> str:
     """What RESULTS.md says of a run: commit, machine, command, hours, table, goals."""
     from data_pipeline.base.machine import machine
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     asked = (f"--{name} {_word(value)}" for name, value in vars(options).items() if value)
     facts = ", ".join(f"{key} {value}" for key, value in machine("paddlepaddle").items())
     goals = "\n".join(
@@ -153,7 +149,7 @@ def section(summary: dict, options) -> str:
     )
     hours, figures = summary["hours"], summary["figures"]
     return (
-        f"{date.today()}, commit {commit or 'unknown'}, {facts}.\n\n"
+        f"{date.today()}, commit {report.commit(Path(__file__).parent)}, {facts}.\n\n"
         f"`python benchmarks/quality.py {' '.join(asked)}`\n\n"
         f"Hours predicted {hours['total']:.1f}, taken {hours['taken']:.1f}. Test scores in "
         "percent, mean ± standard deviation over runs; chosen on dev: relations "
