@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.base.files import whole_file
+from data_pipeline.building import piece_file
 from data_pipeline.building.plan import Plan
 from data_pipeline.building.records import Kind, bucket_range, read_records
 
@@ -144,7 +145,7 @@ class Drops:
                 items = np.fromfile(file, ITEM, end - begin)
                 if len(items) == end - begin:
                     return items
-        raise OSError(f"{path} is cut short")
+        raise piece_file.cut_short(path)
 
 
 def save_array(path: Path, values: np.ndarray) -> None:
