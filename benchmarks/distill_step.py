@@ -168,10 +168,10 @@ def child(name: str, options: argparse.Namespace, files: dict[str, Path], folder
         words += ["--log_dir", str(folder / name)]
     words += [__file__, "--contender", RANKS.get(name, name), "--result", str(folder / "result")]
     words += ["--batches_file", str(files[order]), "--device", options.device]
-    words += ["--threads", str(options.threads // ranks)]
+    threads = str(options.threads // ranks)
+    words += ["--threads", threads]
     for key in ("sizes", "batches", "shards"):
         words += [f"--{key}", str(getattr(options, key))]
-    threads = str(options.threads // ranks)
     settings = best_for_cpu(1) | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     variables = os.environ | settings
     done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
