@@ -5,18 +5,22 @@ import platform
 import shutil
 import subprocess
 
-from data_pipeline.base.machine import cores, cpu_vendor
+from data_pipeline.base.machine import cores, cpu_flags, cpu_vendor
+
+AVX512 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}  # what MKL's kernels use
+MKL_AVX2, MKL_AVX512 = "5", "7"
 
 
 def best_for_cpu(processes: int) -> dict[str, str]:
     """Variables for `processes` busy processes side by side on this machine's cores.
 
     Paddle's CPU build carries an Intel MKL that picks its slowest kernels on other vendors' chips;
-    MKL_DEBUG_CPU_TYPE=5 asks for the AVX2 ones. What the user has already set is left alone.
+    MKL_DEBUG_CPU_TYPE asks for the AVX-512 ones (twice as fast as AVX2 on Zen 5) or the AVX2 ones.
+    What the user has already set is left alone.
     """
     variables = {"OMP_NUM_THREADS": str(max(1, cores() // max(1, processes)))}
     if cpu_vendor() == "AuthenticAMD" and platform.machine() == "x86_64":
-        variables["MKL_DEBUG_CPU_TYPE"] = "5"
+        variables["MKL_DEBUG_CPU_TYPE"] = MKL_AVX512 if cpu_flags() >= AVX512 else MKL_AVX2
     # Without this, paddle2onnx's constant folding may install packages while it runs.
     variables["POLYGRAPHY_AUTOINSTALL_DEPS"] = "0"
     return _not_set(variables)

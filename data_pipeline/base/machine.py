@@ -69,7 +69,7 @@ def has_int8_dot_product(flags: set[str] | None = None) -> bool:
     Without such an instruction ONNX Runtime sums pairs of uint8 x int8 products in 16 bits, which
     overflow: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
     """
-    return bool(INT8_DOT_PRODUCTS & (_cpu_flags() if flags is None else flags))
+    return bool(INT8_DOT_PRODUCTS & (cpu_flags() if flags is None else flags))
 
 
 def int8_weight_peak() -> int:
@@ -80,5 +80,6 @@ def int8_weight_peak() -> int:
     return FULL_WEIGHT_PEAK if has_int8_dot_product() else SAFE_WEIGHT_PEAK
 
 
-def _cpu_flags() -> set[str]:
+def cpu_flags() -> set[str]:
+    """Instructions of the processor, as the kernel names them."""
     return set(cpu_field("flags", "Features").split())

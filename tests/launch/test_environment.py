@@ -6,6 +6,31 @@ from launch import environment
 from launch.selfcheck.lab import Lab
 
 
+AVX512 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "kernels"),
+    [
+        ("AuthenticAMD", {"avx2"}, "5"),
+        ("AuthenticAMD", {"avx2"} | AVX512, "7"),
+        ("AuthenticAMD", {"avx2"} | AVX512 - {"avx512vl"}, "5"),
+        ("GenuineIntel", {"avx2"} | AVX512, None),  # MKL chooses by itself
+    ],
+)
+def test_mkl_is_told_the_fastest_kernels_of_an_amd_processor(monkeypatch, vendor, flags, kernels):
+    monkeypatch.setattr(environment, "cpu_vendor", lambda: vendor)
+    monkeypatch.setattr(environment, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv("MKL_DEBUG_CPU_TYPE", raising=False)
+    assert environment.best_for_cpu(1).get("MKL_DEBUG_CPU_TYPE") == kernels
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", "4")
+    assert "MKL_DEBUG_CPU_TYPE" not in environment.best_for_cpu(1)
+
+
 @pytest.fixture
 def four_gpus(monkeypatch):
     """A function that sets CUDA_VISIBLE_DEVICES on a machine of four; None unsets it."""

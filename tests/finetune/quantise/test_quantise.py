@@ -164,7 +164,7 @@ def test_weights_stay_within_the_peak_asked_for(tmp_path, onnx_dir, task, monkey
 
 def test_a_model_whose_sums_would_overflow_here_is_warned_of(tmp_path, onnx_dir, task, monkeypatch):
     made = quantised(tmp_path / "full", onnx_dir, task, mode="static", weight_peak=127)
-    monkeypatch.setattr(machine, "_cpu_flags", lambda: {"avx2"})
+    monkeypatch.setattr(machine, "cpu_flags", lambda: {"avx2"})
     with pytest.warns(RuntimeWarning, match=r"full: its INT8 weights reach 127.*weight_peak 64"):
         open_backend(made)
 
