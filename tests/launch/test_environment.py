@@ -5,7 +5,6 @@ import pytest
 from launch import environment
 from launch.selfcheck.lab import Lab
 
-
 AVX512 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
 
