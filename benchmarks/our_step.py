@@ -8,7 +8,7 @@ import paddle
 from benchmarks.encoder_sizes import GROUP, HEADS, SIZES, UPDATE, encoder_fields
 from data_pipeline.base.recipes import check
 from data_pipeline.loading.loader import Batch
-from pretrain.encoders import device, linear
+from pretrain.encoders import cpu_layers, device
 from pretrain.encoders.load import build_encoder, load_encoder
 from pretrain.encoders.student import freeze_unreached
 from pretrain.encoders.teacher_engine import open_engine
@@ -66,7 +66,7 @@ class OurStep:
         states = open_engine(engine, teacher, sizes["teacher_layer"], False, dtype)
         objective = Distillation(student, states, layers, self.recipe.relations, GROUP)
         objective.train()
-        linear.replace_linears(objective)
+        cpu_layers.replace_layers(objective)
         adam = optimize.build_optimizer(objective, self.recipe.optimizer)
         self.world = parallel.join()
         model, optimizer = parallel.wrap(objective, adam, self.world)

@@ -134,7 +134,7 @@ def prepared(world, shards: Path):
     from data_pipeline.base.recipes import check
     from data_pipeline.loading.loader import Loader
     from data_pipeline.loading.order import OrderSettings
-    from pretrain.encoders import linear
+    from pretrain.encoders import cpu_layers
     from pretrain.encoders import teacher_engine as engine
     from pretrain.encoders.student import freeze_unreached
     from pretrain.objectives.distill import Distillation
@@ -160,7 +160,7 @@ def prepared(world, shards: Path):
     freeze_unreached(student, STUDENT[0], with_hidden=False)
     states = engine.open_engine("dynamic", teacher, TEACHER_LAYER, False)
     objective = Distillation(student, states, STUDENT[0], recipe.relations, GROUP)
-    linear.replace_linears(objective)
+    cpu_layers.replace_layers(objective)
     adam = optimize.build_optimizer(objective, recipe.optimizer)
     model, optimizer = parallel.wrap(objective, adam, world)
     settings = OrderSettings(relation_group_size=GROUP, global_batch_size=GLOBAL_BATCH)

@@ -12,7 +12,7 @@ from finetune.training import ranks
 from finetune.training.batches import Encoded, shuffled
 from pretrain.encoders import device
 from pretrain.encoders.cpu import fast_cpu
-from pretrain.encoders.linear import replaced_linears
+from pretrain.encoders.cpu_layers import replaced_layers
 from pretrain.training import precision
 from pretrain.training.settings import Precision
 
@@ -75,7 +75,7 @@ def fit(
     model.train()
     with (
         fast_cpu(),
-        replaced_linears(model),
+        replaced_layers(model),
         Progress(label, total, "step", quiet=world.rank > 0) as progress,
     ):
         for step, rows in enumerate(_batches(data, settings, total), 1):

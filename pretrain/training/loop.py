@@ -18,7 +18,7 @@ from data_pipeline.loading.loader import Batch, Loader
 from data_pipeline.loading.shared import Node
 from data_pipeline.shards.format import VOCABULARY, Manifest
 from data_pipeline.text import tokenizer, vocab
-from pretrain.encoders import linear
+from pretrain.encoders import cpu_layers
 from pretrain.encoders.cpu import fast_cpu
 from pretrain.training import checkpoint, flops, parallel, precision, resume
 from pretrain.training import optimizer as optimize
@@ -119,7 +119,7 @@ def open_session(
     objective: nn.Layer, recipe: TrainingRecipe, manifest: Manifest, world: order.World
 ) -> Session:
     """Optimiser, data and log, as the newest checkpoint left them or from the start."""
-    linear.replace_linears(objective)
+    cpu_layers.replace_layers(objective)
     adam = optimize.build_optimizer(objective, recipe.optimizer)
     trained = adam._parameter_list  # all; sharded, this rank's optimiser is left with some
     model, optimizer = parallel.wrap(objective, adam, world, recipe.optimizer.sharded)
