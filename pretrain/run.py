@@ -24,7 +24,7 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None, ranks=Non
     from pretrain.encoders.initial_weights import initialise
     from pretrain.encoders.load import load_encoder
     from pretrain.encoders.student import build_student, freeze_unreached, seed_everything
-    from pretrain.encoders.teacher_engine import open_engine
+    from pretrain.encoders.teacher_engine import APPROXIMATE, open_engine
     from pretrain.objectives.distill import Distillation
     from pretrain.training import flops
     from pretrain.training.precision import effective_dtype
@@ -57,10 +57,11 @@ def build(recipe: DistillRecipe, manifest, world: World | None = None, ranks=Non
             f"student layer {layers[1]}",
             flush=True,
         )
-    if recipe.teacher.engine == "onnx_int8" and is_first:
+    if recipe.teacher.engine in APPROXIMATE and is_first:
         error = engine_error(recipe, teacher, engine)
         constants["teacher/engine_relation_error"] = error
-        print(f"teacher.engine onnx_int8: KL of its relations from the exact ones {error:.2g}")
+        name = recipe.teacher.engine
+        print(f"teacher.engine {name}: KL of its relations from the exact ones {error:.2g}")
     return Distillation(
         student,
         engine,

@@ -1,17 +1,18 @@
 """A truncated encoder as an ONNX graph, written node by node from its weights.
 
 From the embeddings to one layer's Q, K and V and nothing further, with ONNX Runtime's fused
-operators (com.microsoft): attention with a padding mask, residual plus layer norm, and, for INT8,
-products whose activations are quantised as they come.
+operators (com.microsoft), which OpenVINO reads too: attention with a padding mask, residual plus
+layer norm. How products with weights are computed is a function, see `Product`.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from paddle import nn
 
 from data_pipeline.base.errors import UserError
-from data_pipeline.base.machine import int8_weight_peak
+from data_pipeline.base.machine import FULL_WEIGHT_PEAK, int8_weight_peak
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -23,8 +24,8 @@ OPSET, MICROSOFT_OPSET, IR_VERSION = 17, 1, 8
 class GraphWriter:
     """Nodes in the order in which they were added, and constants by name."""
 
-    def __init__(self, int8: bool, hidden_act: str):
-        self.int8, self.hidden_act = int8, hidden_act
+    def __init__(self, product: "Product", hidden_act: str):
+        self.product, self.hidden_act = product, hidden_act
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
 
@@ -41,21 +42,6 @@ class GraphWriter:
         names = [f"{kind}.{len(self.nodes)}.{index}" for index in range(outputs)]
         self.nodes.append(helper.make_node(kind, inputs, names, domain=domain, **attributes))
         return names[0] if outputs == 1 else names
-
-    def linear(self, x: str, weight: np.ndarray, bias: np.ndarray, exact: bool = False) -> str:
-        """x @ weight + bias; weight: [in, out]. INT8 weights have one scale per column.
-
-        exact: in float32 in any case.
-        """
-        if exact or not self.int8:
-            product = self.node("MatMul", [x, self.constant(weight)])
-            return self.node("Add", [product, self.constant(bias)])
-        peak = int8_weight_peak()
-        scale = np.maximum(np.abs(weight).max(axis=0) / peak, 1e-10).astype(np.float32)
-        values = np.clip(np.round(weight / scale), -peak, peak).astype(np.int8)
-        arrays = (values, scale, np.zeros(len(scale), np.int8), bias)
-        names = [self.constant(array) for array in arrays]
-        return self.node("DynamicQuantizeMatMul", [x, *names], domain=MICROSOFT)
 
     def activation(self, x: str) -> str:
         """ReLU, or GELU by the error function."""
@@ -74,25 +60,59 @@ class GraphWriter:
         )
 
 
+Product = Callable[[GraphWriter, str, np.ndarray, np.ndarray], str]
+"""Adds x @ weight + bias to a graph; of (graph, name of x, weight [in, out], bias [out]), gives the
+name of the result."""
+
+
+def float_product(graph: GraphWriter, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
+    """In float32, or what the runtime is told to compute in."""
+    product = graph.node("MatMul", [x, graph.constant(weight)])
+    return graph.node("Add", [product, graph.constant(bias)])
+
+
+def int8_product(graph: GraphWriter, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
+    """INT8 weights; x gets one scale as it comes. ONNX Runtime's own operator."""
+    values, scale = int8_columns(weight, int8_weight_peak())
+    arrays = (values, scale, np.zeros(len(scale), np.int8), bias)
+    names = [graph.constant(array) for array in arrays]
+    return graph.node("DynamicQuantizeMatMul", [x, *names], domain=MICROSOFT)
+
+
+def int8_weight_product(graph: GraphWriter, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
+    """INT8 weights, in standard operators; the runtime may quantise x as it comes (OpenVINO)."""
+    values, scale = int8_columns(weight, FULL_WEIGHT_PEAK)
+    names = [graph.constant(values), graph.constant(scale)]
+    product = graph.node("MatMul", [x, graph.node("DequantizeLinear", names, axis=1)])
+    return graph.node("Add", [product, graph.constant(bias)])
+
+
+def int8_columns(weight: np.ndarray, peak: int) -> tuple[np.ndarray, np.ndarray]:
+    """int8 [in, out] in [-peak, peak], and a float32 scale for each column, [out]."""
+    scale = np.maximum(np.abs(weight).max(axis=0) / peak, 1e-10).astype(np.float32)
+    return np.clip(np.round(weight / scale), -peak, peak).astype(np.int8), scale
+
+
 def write_block(graph: GraphWriter, block: nn.TransformerEncoderLayer, hidden: str) -> str:
     """One whole layer: attention, feed-forward, both with residual and norm."""
     attention = block.self_attn
-    q, k, v = project(graph, attention, hidden)
+    q, k, v = project(graph, attention, hidden, graph.product)
     context = graph.node(
         "MultiHeadAttention", [q, k, v, "", "mask"], domain=MICROSOFT, num_heads=attention.num_heads
     )
-    context = graph.linear(context, *arrays_of(attention.out_proj))
+    context = graph.product(graph, context, *arrays_of(attention.out_proj))
     hidden = graph.residual_norm(context, hidden, block.norm1)
-    inner = graph.activation(graph.linear(hidden, *arrays_of(block.linear1)))
-    return graph.residual_norm(graph.linear(inner, *arrays_of(block.linear2)), hidden, block.norm2)
+    inner = graph.activation(graph.product(graph, hidden, *arrays_of(block.linear1)))
+    inner = graph.product(graph, inner, *arrays_of(block.linear2))
+    return graph.residual_norm(inner, hidden, block.norm2)
 
 
 def project(
-    graph: GraphWriter, attention: nn.MultiHeadAttention, hidden: str, exact: bool = False
+    graph: GraphWriter, attention: nn.MultiHeadAttention, hidden: str, product: Product
 ) -> list[str]:
-    """Q, K and V, as one product with the three weights side by side; `exact` as in `linear`."""
+    """Q, K and V, as one product with the three weights side by side."""
     weights, biases = zip(*(arrays_of(getattr(attention, f"{x}_proj")) for x in "qkv"), strict=True)
-    joined = graph.linear(hidden, np.concatenate(weights, axis=1), np.concatenate(biases), exact)
+    joined = product(graph, hidden, np.concatenate(weights, axis=1), np.concatenate(biases))
     return graph.node("Split", [joined], outputs=3, axis=2)
 
 
@@ -115,7 +135,7 @@ def declared(name: str, value: np.ndarray):
 
 
 def build(
-    encoder: nn.Layer, layer: int, with_hidden: bool, int8: bool
+    encoder: nn.Layer, layer: int, with_hidden: bool, product: Product
 ) -> tuple[bytes, dict[str, np.ndarray]]:
     """(the serialised model, its constants by name).
 
@@ -136,11 +156,11 @@ def build(
     act = encoder.config.hidden_act
     if act not in ("relu", "gelu"):
         raise UserError(f"teacher.engine: activation {act!r} needs engine dynamic or static")
-    graph, hidden = GraphWriter(int8, act), "embedded"
+    graph, hidden = GraphWriter(product, act), "embedded"
     for block in blocks[:-1]:
         hidden = write_block(graph, block, hidden)
     # What relations are made of: a quarter of INT8's relation error for a hundredth of the time.
-    outputs = project(graph, blocks[-1].self_attn, hidden, exact=True)
+    outputs = project(graph, blocks[-1].self_attn, hidden, float_product)
     if with_hidden:
         outputs = [*outputs, write_block(graph, blocks[-1], hidden)]
     width = encoder.config.hidden_size

@@ -91,10 +91,10 @@ class Teacher(Recipe):
     layer: int = Field(ge=1)
     """Layer whose Q, K and V are learned, counted from 1 (20 of 24 in the published recipe)."""
     engine: str = "dynamic"
-    """What runs it: `dynamic` (Paddle), `static` (Paddle's compiled graph), `onnx` or `onnx_int8`
-    (ONNX Runtime on the CPU, the fastest there), or `package.module:function` for one of your own.
-    All but onnx_int8 compute the same numbers; the error of INT8 relations is printed at the start
-    and logged."""
+    """What runs it: `dynamic` (Paddle), `static` (Paddle's compiled graph), on a CPU `onnx` or
+    `onnx_int8` (ONNX Runtime), `openvino`, `openvino_bfloat16` or `openvino_int8` (OpenVINO, the
+    fastest there), or `package.module:function` for one of your own. Those in bfloat16 and INT8
+    are not exact: the error of their relations is printed at the start and logged."""
 
     @field_validator("engine")
     @classmethod

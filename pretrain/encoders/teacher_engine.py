@@ -7,11 +7,8 @@ ENGINES; attention is `compute.Compute.attention`, which engines of their own ki
 Paddle is imported when one is opened, so that recipes can be checked against ENGINES without it.
 """
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from data_pipeline.base.functions import load_function
 
@@ -60,12 +57,45 @@ def open_static(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: s
 
 def open_onnx(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> Engine:
     """ONNX Runtime from the embeddings' output on, in float32."""
-    return _onnx_session(teacher, layer, with_hidden, int8=False)
+    from pretrain.encoders import graph_engines, onnx_encoder
+
+    return graph_engines.onnx_runtime(teacher, layer, with_hidden, onnx_encoder.float_product)
 
 
 def open_onnx_int8(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> Engine:
     """ONNX Runtime from the embeddings' output on, with INT8 products."""
-    return _onnx_session(teacher, layer, with_hidden, int8=True)
+    from pretrain.encoders import graph_engines, onnx_encoder
+
+    return graph_engines.onnx_runtime(teacher, layer, with_hidden, onnx_encoder.int8_product)
+
+
+def open_openvino(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> Engine:
+    """OpenVINO from the embeddings' output on, in float32."""
+    from pretrain.encoders import graph_engines, onnx_encoder
+
+    return graph_engines.openvino(teacher, layer, with_hidden, onnx_encoder.float_product)
+
+
+def open_openvino_bfloat16(
+    teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str
+) -> Engine:
+    """OpenVINO from the embeddings' output on, in bfloat16; UserError where the CPU has none."""
+    from pretrain.encoders import graph_engines, onnx_encoder
+
+    product = onnx_encoder.float_product
+    return graph_engines.openvino(teacher, layer, with_hidden, product, bfloat16=True)
+
+
+def open_openvino_int8(
+    teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str
+) -> Engine:
+    """OpenVINO from the embeddings' output on: INT8 products, the rest in bfloat16 where the CPU
+    has it. The inputs of a product have a scale for every 128 of a token's values."""
+    from pretrain.encoders import graph_engines, onnx_encoder
+    from pretrain.encoders.openvino_cpu import has_bfloat16
+
+    product = onnx_encoder.int8_weight_product
+    return graph_engines.openvino(teacher, layer, with_hidden, product, bfloat16=has_bfloat16())
 
 
 ENGINES: dict[str, Callable[["nn.Layer", int, bool, str], Engine]] = {
@@ -73,7 +103,13 @@ ENGINES: dict[str, Callable[["nn.Layer", int, bool, str], Engine]] = {
     "static": open_static,
     "onnx": open_onnx,
     "onnx_int8": open_onnx_int8,
+    "openvino": open_openvino,
+    "openvino_bfloat16": open_openvino_bfloat16,
+    "openvino_int8": open_openvino_int8,
 }
+APPROXIMATE = ("onnx_int8", "openvino_bfloat16", "openvino_int8")
+"""Those whose numbers are not the exact ones: a run measures and logs how far its relations are
+off."""
 
 
 def truncated(teacher: "nn.Layer", layer: int, with_hidden: bool, attention: str) -> "nn.Layer":
@@ -105,38 +141,4 @@ def _without_gradients(states: "nn.Layer") -> Engine:
     def compute(input_ids: "Tensor", mask: "Tensor") -> "list[Tensor]":
         return list(states(input_ids, mask))
 
-    return compute
-
-
-def _onnx_session(teacher: "nn.Layer", layer: int, with_hidden: bool, int8: bool) -> Engine:
-    import onnxruntime
-    import paddle
-
-    from data_pipeline.base.errors import UserError
-    from pretrain.encoders import device
-    from pretrain.encoders.onnx_encoder import build
-    from pretrain.encoders.states import embedder
-
-    if device.on_gpu():
-        raise UserError(
-            "teacher.engine: onnx and onnx_int8 run the teacher on the CPU, which would slow a GPU "
-            "down; use dynamic or static"
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    # Its threads would spin while Paddle's compute, on the same cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    model, constants = build(teacher, layer, with_hidden, int8)
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in constants.values()]
-    options.add_external_initializers(list(constants), values)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    embed = embedder(teacher)
-
-    @paddle.no_grad()
-    def compute(input_ids: "Tensor", mask: "Tensor") -> "list[Tensor]":
-        embedded = embed(input_ids).numpy()
-        feed = {"embedded": embedded, "mask": mask.numpy().astype(np.int32)}
-        return [paddle.to_tensor(array) for array in session.run(None, feed)]
-
-    compute.constants = constants  # the session reads them in place: they live as long as it
     return compute

@@ -16,6 +16,7 @@ from pretrain.encoders.onnx_encoder import (
     MICROSOFT_OPSET,
     OPSET,
     GraphWriter,
+    float_product,
     write_block,
 )
 
@@ -32,7 +33,7 @@ def write_onnx_features(encoder: nn.Layer, words: np.ndarray, path: Path) -> Non
     """
     from onnx import TensorProto, helper, numpy_helper
 
-    graph = GraphWriter(False, encoder.config.hidden_act)
+    graph = GraphWriter(float_product, encoder.config.hidden_act)
     # `write_block` reads this name; ONNX Runtime's attention takes the mask as int32.
     graph.nodes.append(helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.INT32))
     hidden = write_embeddings(graph, encoder.embeddings, words)
