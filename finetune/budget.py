@@ -17,7 +17,13 @@ from data_pipeline.base.recipes import Recipe
 from finetune.recipes import CompressRecipe, ExportRecipe
 from finetune.report.measure import latencies, spread_batches, summary
 from finetune.report.write import model_bytes
-from finetune.settings import BudgetSettings, QuantiseSettings, ReportSettings, WidthSettings
+from finetune.settings import (
+    BudgetSettings,
+    InferenceSettings,
+    QuantiseSettings,
+    ReportSettings,
+    WidthSettings,
+)
 from finetune.tasks.settings import TaskSettings
 from finetune.training.output import make_once, task_files
 
@@ -38,6 +44,8 @@ class PlanRecipe(Recipe):
     """What the product may take."""
     quantise: QuantiseSettings
     """How INT8 is made."""
+    inference: InferenceSettings = InferenceSettings()
+    """How models are run."""
     report: ReportSettings
     """How latency is measured."""
 
@@ -51,6 +59,7 @@ def plan(recipe: CompressRecipe, student: Path) -> dict:
         task=recipe.task,
         budget=recipe.budget,
         quantise=int8_settings(recipe),
+        inference=recipe.inference,
         report=recipe.report,
     )
 
@@ -91,11 +100,11 @@ def measured(recipe: PlanRecipe) -> list[dict]:
     from finetune.training.task_data import load_with_task
 
     model, data = load_with_task(recipe.student, recipe.task)
-    settings, report = recipe.quantise, recipe.report
+    report = recipe.report
     with tempfile.TemporaryDirectory(dir=recipe.output_dir.parent) as folder:
         forms = {}
         for width in (1.0, *sorted(set(recipe.budget.widths) - {1.0}, reverse=True)):
-            for precision, path in probes(model, data, width, settings, Path(folder)).items():
+            for precision, path in probes(model, data, width, recipe, Path(folder)).items():
                 forms[width, precision] = path
         backends = {name: open_backend(path, report.threads[-1]) for name, path in forms.items()}
         batches = spread_batches(data.test, min(report.batch_sizes), None)
@@ -115,7 +124,7 @@ def measured(recipe: PlanRecipe) -> list[dict]:
     return rows
 
 
-def probes(model, data, width: float, settings: QuantiseSettings, folder: Path) -> dict[str, Path]:
+def probes(model, data, width: float, recipe: PlanRecipe, folder: Path) -> dict[str, Path]:
     """Deployable directories of a width that is not trained, by precision."""
     from finetune.deploy.export import export_model
     from finetune.prune.width import extract
@@ -125,11 +134,13 @@ def probes(model, data, width: float, settings: QuantiseSettings, folder: Path) 
     classifier, fp32, int8 = (root / name for name in ("classifier", "fp32", "int8"))
     data.save(extract(model, width), classifier, {"max_length": data.max_length})
     fp32.mkdir()
-    export_model(ExportRecipe(output_dir=fp32, classifier=classifier), fp32)
+    export_model(
+        ExportRecipe(output_dir=fp32, classifier=classifier, inference=recipe.inference), fp32
+    )
     shutil.rmtree(classifier)
     int8.mkdir()
-    mode = "dynamic" if settings.mode == "dynamic" else "static"
-    settings = settings.model_copy(update={"mode": mode, "batches": PROBE_BATCHES})
+    mode = "dynamic" if recipe.quantise.mode == "dynamic" else "static"
+    settings = recipe.quantise.model_copy(update={"mode": mode, "batches": PROBE_BATCHES})
     calibration = calibration_batches(data.train, settings)
     quantise_file(fp32 / "model.onnx", int8 / "model.onnx", settings, calibration, fp32)
     shutil.copyfile(fp32 / "deploy.json", int8 / "deploy.json")

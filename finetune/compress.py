@@ -152,7 +152,11 @@ def prune(recipe: CompressRecipe, student: Path) -> dict[str, Path]:
 def export(recipe: CompressRecipe, name: str, classifier: Path) -> Path:
     """The FP32 ONNX directory of a classifier."""
     return stages.export(
-        ExportRecipe(output_dir=recipe.output_dir / "export" / name, classifier=classifier)
+        ExportRecipe(
+            output_dir=recipe.output_dir / "export" / name,
+            classifier=classifier,
+            inference=recipe.inference,
+        )
     )
 
 

@@ -33,6 +33,25 @@ from finetune.training.scores import ALL_SCORES
 ReferenceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
+def check_inference(settings: InferenceSettings, form: str) -> None:
+    """An error of the sections `inference` and `format` when that format is not run so."""
+    runtimes = FORMATS[form].backends
+    if settings.runtime not in (None, *runtimes):
+        raise wrong_together(
+            f"inference.runtime: format: {form} is run by {' or '.join(runtimes)}, "
+            f"not {settings.runtime}",
+            "inference",
+            "format",
+        )
+    has_bfloat16 = form == "paddle" or settings.runtime == "openvino"
+    if settings.bfloat16 and (not has_bfloat16 or settings.device != "cpu"):
+        raise wrong_together(
+            "inference.bfloat16 is for format: paddle, or runtime: openvino, on a CPU",
+            "inference",
+            "format",
+        )
+
+
 class TrainRecipe(Recipe):
     """`python -m finetune train`."""
 
@@ -170,10 +189,7 @@ class ExportRecipe(Recipe):
 
     @model_validator(mode="after")
     def _graph_runs_so(self):
-        if self.inference.bfloat16 and (self.format != "paddle" or self.inference.device != "cpu"):
-            raise wrong_together(
-                "inference.bfloat16 is for format: paddle on a CPU", "inference", "format"
-            )
+        check_inference(self.inference, self.format)
         if self.inference.device == "gpu" and self.format == "hf":
             raise wrong_together(
                 "inference.device is for exported graphs; format: hf has none",
@@ -323,6 +339,8 @@ class CompressRecipe(Recipe):
     """Training for INT8, which `quantise.mode: qat` needs."""
     quantise: QuantiseSettings | None = None
     """Optional INT8."""
+    inference: InferenceSettings = InferenceSettings()
+    """How all models are run, in the report and by whoever deploys them."""
     report: ReportSettings = ReportSettings()
     """What is measured at the end."""
     choose: ChooseSettings = ChooseSettings()
@@ -332,6 +350,11 @@ class CompressRecipe(Recipe):
     there is `quantise`; those sections then say how, if they are there."""
     examples: tuple[str, ...] = ()
     """Sentences that the chosen model classifies at the end, for the reader to judge."""
+
+    @model_validator(mode="after")
+    def _graphs_run_so(self):
+        check_inference(self.inference, "onnx")
+        return self
 
     @model_validator(mode="after")
     def _sections_fit(self):

@@ -1,4 +1,5 @@
-"""What computes logits: ONNX Runtime, Paddle Inference, or the dynamic model; one interface."""
+"""What computes logits: ONNX Runtime, OpenVINO, Paddle Inference, or the dynamic model; one
+interface."""
 
 import json
 import warnings
@@ -11,7 +12,7 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.machine import int8_weight_peak
 from data_pipeline.base.recipes import check
-from finetune.deploy.formats import INPUTS
+from finetune.deploy.formats import check_inputs
 from finetune.deploy.onnx_session import CPU, CUDA, DISABLED, open_session
 from finetune.settings import InferenceSettings
 from finetune.training.batches import Encoded, sorted_by_length
@@ -103,15 +104,7 @@ class OnnxBackend:
             )
         except Exception as error:  # onnxruntime has no common base class for what it raises
             raise UserError(f"{path}: ONNX Runtime cannot open it: {str(error)[:300]}") from None
-        types = {item.name: item.type for item in self.session.get_inputs()}
-        if set(types) == set(INPUTS) and set(types.values()) != {"tensor(int64)"}:
-            raise UserError(f"{path}: its inputs are {types}, not tensor(int64)")
-        names = set(types)
-        if names != set(INPUTS):
-            raise UserError(
-                f"{path}: its inputs are {sorted(names)}, not {list(INPUTS)}; "
-                "this is not a model that `export` or `quantise` wrote"
-            )
+        check_inputs(path, {item.name: item.type for item in self.session.get_inputs()})
 
     def logits(self, input_ids: np.ndarray, token_type_ids: np.ndarray) -> np.ndarray:
         """float32 [B, classes]."""
@@ -140,6 +133,16 @@ def open_onnx(directory: Path, threads: int) -> Backend:
     )
 
 
+def open_openvino(directory: Path, threads: int) -> Backend:
+    """model.onnx with OpenVINO."""
+    from finetune.deploy.backend_openvino import OpenVinoBackend
+
+    bfloat16 = inference_settings(directory).bfloat16
+    longest = read_deploy(directory).get("max_length")
+    path = directory / "model.onnx"
+    return OpenVinoBackend(path, threads, bfloat16=bfloat16, max_length=longest)
+
+
 def inference_settings(directory: Path) -> InferenceSettings:
     """How deploy.json says that a graph is run."""
     settings = read_deploy(directory).get("inference", {})
@@ -164,6 +167,7 @@ def open_dynamic(directory: Path, _: int) -> Backend:
 # A new back-end is one class, one function and one entry here.
 BACKENDS: dict[str, Callable[[Path, int], Backend]] = {
     "onnxruntime": open_onnx,
+    "openvino": open_openvino,
     "paddle_inference": open_paddle_inference,
     "dynamic": open_dynamic,
 }

@@ -32,7 +32,7 @@ def export_model(recipe: ExportRecipe, directory: Path) -> None:
     if source.labels:
         write_json(directory / "labels.json", source.labels)
     deploy = {
-        "backend": form.backend,
+        "backend": recipe.inference.runtime or form.backends[0],
         "kind": source.model.kind,
         "precision": "fp32",
         "max_length": source.max_length,

@@ -16,6 +16,17 @@ INPUTS = ("input_ids", "token_type_ids")
 OPSET = 17  # the first with LayerNormalization as one operator
 
 
+def check_inputs(path: Path, types: dict[str, str]) -> None:
+    """UserError unless a graph's inputs, name to type, are those that this project writes."""
+    if set(types) != set(INPUTS):
+        raise UserError(
+            f"{path}: its inputs are {sorted(types)}, not {list(INPUTS)}; "
+            "this is not a model that `export` or `quantise` wrote"
+        )
+    if set(types.values()) != {"tensor(int64)"}:
+        raise UserError(f"{path}: its inputs are {types}, not tensor(int64)")
+
+
 @dataclass(frozen=True)
 class Source:
     """A model to be exported."""
@@ -94,15 +105,16 @@ def to_onnx(static: Path, output: Path) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """How a classifier is written, and which entry of `backends.BACKENDS` runs it."""
+    """How a classifier is written, and which entries of `backends.BACKENDS` run it, the first one
+    unless a recipe names another."""
 
     write: Callable[[Source, Path], None]
     """Of (classifier, output directory)."""
-    backend: str
+    backends: tuple[str, ...]
 
 
 FORMATS = {
-    "onnx": Format(write_onnx, "onnxruntime"),
-    "paddle": Format(write_paddle, "paddle_inference"),
-    "hf": Format(write_hf, "dynamic"),
+    "onnx": Format(write_onnx, ("onnxruntime", "openvino")),
+    "paddle": Format(write_paddle, ("paddle_inference",)),
+    "hf": Format(write_hf, ("dynamic",)),
 }

@@ -1,4 +1,4 @@
-"""Checks of an INT8 model: which kernels ONNX Runtime ran, and where INT8 differs from FP32."""
+"""Checks of an INT8 model: which kernels its runtime uses, and where INT8 differs from FP32."""
 
 import json
 import tempfile
@@ -20,10 +20,11 @@ INT8_KERNELS = {
     "QGemm",
     "QLinearMatMul",
 }
+INT8_LAYERS = {"FullyConnected", "MatMul"}  # OpenVINO's names of products
 
 
-def count_kernels(path: Path, batch: dict[str, np.ndarray]) -> Counter:
-    """How often each kernel ran in one call, from ONNX Runtime's profile."""
+def onnxruntime_kernels(path: Path, batch: dict[str, np.ndarray]) -> Counter:
+    """How often each integer kernel ran in one call, from ONNX Runtime's profile."""
     with tempfile.TemporaryDirectory() as directory:
         backend = OnnxBackend(path, profile=Path(directory) / "profile")
         backend.logits(batch["input_ids"], batch["token_type_ids"])
@@ -31,20 +32,38 @@ def count_kernels(path: Path, batch: dict[str, np.ndarray]) -> Counter:
     return Counter(
         event["args"]["op_name"]
         for event in events
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        if event.get("cat") == "Node"
+        and event["name"].endswith("_kernel_time")
+        and event["args"]["op_name"] in INT8_KERNELS
     )
 
 
-def require_int8_kernels(path: Path, batch: dict[str, np.ndarray], products: int) -> dict[str, int]:
-    """Counts of the integer kernels; UserError when fewer than `products` of them ran."""
-    counts = count_kernels(path, batch)
-    integer = {name: count for name, count in counts.items() if name in INT8_KERNELS}
-    if sum(integer.values()) < products:
+def openvino_kernels(path: Path, _: dict[str, np.ndarray]) -> Counter:
+    """The products that OpenVINO computes in integers, from its compiled graph."""
+    from finetune.deploy.backend_openvino import OpenVinoBackend
+
+    operations = OpenVinoBackend(path).model.get_runtime_model().get_ops()
+    infos = [operation.get_rt_info() for operation in operations]
+    kinds = [(info["layerType"].value, info["runtimePrecision"].value) for info in infos]
+    return Counter(
+        name for name, numbers in kinds if name in INT8_LAYERS and str(numbers) in ("u8", "i8")
+    )
+
+
+KERNELS = {"onnxruntime": onnxruntime_kernels, "openvino": openvino_kernels}
+
+
+def require_int8_kernels(
+    path: Path, batch: dict[str, np.ndarray], products: int, runtime: str = "onnxruntime"
+) -> dict[str, int]:
+    """Counts of the integer kernels; UserError when they are fewer than `products`."""
+    counts = KERNELS[runtime](path, batch)
+    if sum(counts.values()) < products:
         raise UserError(
-            f"{path}: {products} products were quantised but ONNX Runtime ran {integer or 'no'} "
-            "INT8 kernels"
+            f"{path}: {products} products were quantised but {runtime} runs {dict(counts) or 'no'} "
+            "INT8 kernels" + ("; it has none for mode: dynamic" if runtime == "openvino" else "")
         )
-    return integer
+    return dict(counts)
 
 
 def layer_errors(fp32: Path, int8: Path, batch: dict[str, np.ndarray]) -> list[dict]:

@@ -38,8 +38,9 @@ def quantise_model(recipe: QuantiseRecipe, directory: Path) -> None:
     fp32_file, int8_file = source / "model.onnx", directory / "model.onnx"
     quantise_file(fp32_file, int8_file, settings, calibration, source)
     products = len(onnx_int8.products(Graph(fp32_file)))
+    runtime = read_deploy(source)["backend"]
     evidence: dict[str, Any] = {
-        "kernels": checks.require_int8_kernels(int8_file, calibration[0], products),
+        "kernels": checks.require_int8_kernels(int8_file, calibration[0], products, runtime),
         "layer_errors": checks.layer_errors(fp32_file, int8_file, calibration[0]),
     }
     tokenizer.copy(source, directory)
