@@ -10,8 +10,8 @@ import numpy as np
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from data_pipeline.text.encode import WordPieceEncoder
-from finetune.deploy.backends import open_backend, read_deploy
-from finetune.deploy.formats import INPUTS
+from finetune.deploy.backends import OnnxBackend, read_deploy
+from finetune.deploy.formats import FORMATS, INPUTS
 from finetune.deploy.onnx_session import open_session
 from finetune.deploy.text_graph import PAIR, TEXT, tokenizer_graph
 from finetune.recipes import TextInRecipe
@@ -105,7 +105,7 @@ def _described(recipe: TextInRecipe) -> tuple[dict, str]:
     """deploy.json and the kind of a model that has a text-in graph; UserError for any other."""
     source, deploy = recipe.model, read_deploy(recipe.model)
     kind = deploy.get("kind", "classification")
-    if deploy["backend"] != "onnxruntime":
+    if deploy["backend"] not in FORMATS["onnx"].backends:
         raise UserError(
             f"{source}: made for {deploy['backend']}; a text-in graph is made from an export with "
             "format: onnx, or from an INT8 model"
@@ -156,7 +156,8 @@ def answer_graph(kind: str, labels: list[str], deploy: dict, ir_version: int):
 def check_text_in(recipe: TextInRecipe, max_length: int, tokenizer: bytes, path: Path) -> None:
     """UserError unless ids are those of the model's tokenizer, and outputs those of the model, on
     SENTENCES, each by itself and all together."""
-    encoder, backend = WordPieceEncoder.of_directory(recipe.model), open_backend(recipe.model)
+    encoder = WordPieceEncoder.of_directory(recipe.model)
+    backend = OnnxBackend(recipe.model / "model.onnx")  # programs run the graph in ONNX Runtime
     ids_of, whole = open_session(tokenizer, threads=1), open_session(path, threads=1)
     pairs = [None, *SENTENCES[:-1]] if recipe.pairs else [None] * len(SENTENCES)
     together = ids_of.run(None, feed(SENTENCES, pairs, recipe.pairs))

@@ -1,8 +1,17 @@
-"""The section `compute` of a recipe. It knows no table, so that engines may import it."""
+"""The section `compute` of a recipe, and what an engine is. Both know no table of engines, so that
+engines may import them."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from data_pipeline.base.recipes import Recipe
+
+if TYPE_CHECKING:
+    from paddle import Tensor
+
+Engine = Callable[["Tensor", "Tensor"], "list[Tensor]"]
+"""Of (input_ids, attention_mask), int64 [B, L]: the teacher's Q, K, V and, where asked for, output
+hidden states of one layer, [B, L, hidden size]."""
 
 
 class Compute(Recipe):

@@ -14,10 +14,10 @@ from paddle import Tensor, nn
 
 from data_pipeline.base.errors import UserError
 from pretrain.encoders import device
+from pretrain.encoders.compute import Engine
 from pretrain.encoders.onnx_encoder import Product, build
 from pretrain.encoders.openvino_cpu import compile_model, has_bfloat16
 from pretrain.encoders.states import embedder
-from pretrain.encoders.teacher_engine import Engine
 
 SCALED_TOGETHER = 128
 """Values of a token that share a scale where OpenVINO quantises them as they come: fewer are more

@@ -1,21 +1,18 @@
 """How the frozen teacher is run: by the training framework, or by something faster.
 
-An engine is a function of (input_ids, attention_mask), int64 tensors [B, L], that returns the
-teacher's Q, K, V and, where asked for, output hidden states of one layer, [B, L, hidden size].
-Each kind is one function, `(teacher, layer, with_hidden, attention) -> engine`, and one entry in
-ENGINES; attention is `compute.Compute.attention`, which engines of their own kind may ignore.
-Paddle is imported when one is opened, so that recipes can be checked against ENGINES without it.
+Each kind of `compute.Engine` is one function, `(teacher, layer, with_hidden, attention) -> engine`,
+and one entry in ENGINES; attention is `compute.Compute.attention`, which those outside Paddle
+ignore. Paddle is imported when one is opened, so that recipes can be checked against ENGINES without it.
 """
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from data_pipeline.base.functions import load_function
+from pretrain.encoders.compute import Engine
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
-
-Engine = Callable[["Tensor", "Tensor"], "list[Tensor]"]
 
 
 def open_engine(

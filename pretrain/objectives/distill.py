@@ -6,9 +6,8 @@ import numpy as np
 from paddle import Tensor, nn
 
 from data_pipeline.loading.loader import Batch
-from pretrain.encoders.compute import Compute
+from pretrain.encoders.compute import Compute, Engine
 from pretrain.encoders.states import PLAIN, states_at
-from pretrain.encoders.teacher_engine import Engine
 from pretrain.objectives.relations import relation_loss
 from pretrain.objectives.settings import Relations
 from pretrain.objectives.span import RankGroup
