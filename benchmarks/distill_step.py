@@ -8,9 +8,10 @@ sizes; sentences come from shards of the packaged teacher's vocabulary.
 
 - published: the loop as it is documented: all 24 layers of the teacher, with its dropout on, and
   samples in random order. published_eval: the same with the teacher in eval mode.
-- ours: the teacher in ONNX Runtime, float32. ours_dynamic: in Paddle, operation by operation.
-  ours_engine: in ONNX Runtime, INT8. relation_error is measured on the packaged teacher, because
-  random weights have nearly uniform relations.
+- ours: the teacher in OpenVINO, float32. ours_dynamic: in Paddle, operation by operation.
+  ours_engine: in OpenVINO, INT8. ours_onnx, ours_onnx_int8: in ONNX Runtime. ours_half: in
+  OpenVINO, bfloat16. relation_error is measured on the packaged teacher, because random weights
+  have nearly uniform relations.
 - torch_fp32, torch_bf16: PyTorch with fused AdamW, subnormal numbers flushed and the teacher cut
   after the layer that is learned, on the same batches as ours. torch_fp32_shuffled: the same
   samples in random order.
@@ -45,18 +46,22 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from benchmarks import step_batches  # noqa: E402
 from benchmarks.encoder_sizes import GROUP, SIZES, UPDATE  # noqa: E402
 
-LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "numpy")
+LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "openvino", "numpy")
 PUBLISHED = {"published": False, "published_eval": True}  # whether the teacher is in eval mode
 OURS = {  # the teacher's engine, the number format of products
-    "ours": ("onnx", "float32"),
+    "ours": ("openvino", "float32"),
     "ours_dynamic": ("dynamic", "float32"),
-    "ours_engine": ("onnx_int8", "float32"),
+    "ours_engine": ("openvino_int8", "float32"),
+    "ours_half": ("openvino_bfloat16", "float32"),
+    "ours_onnx": ("onnx", "float32"),
+    "ours_onnx_int8": ("onnx_int8", "float32"),
     "ours_bfloat16": ("dynamic", "bfloat16"),
 }
 TORCH = {"torch_fp32": False, "torch_bf16": True, "torch_fp32_shuffled": False}  # in bfloat16?
 RANKS = {f"{name}_ranks": name for name in ("ours", "ours_engine", "torch_fp32", "torch_bf16")}
 LAUNCHERS = {True: "torch.distributed.run", False: "paddle.distributed.launch"}  # for PyTorch?
-ON_GPU_ONLY, ON_CPU_ONLY = {"ours_bfloat16"}, {"ours", "ours_engine", *RANKS}
+ON_GPU_ONLY = {"ours_bfloat16"}
+ON_CPU_ONLY = {"ours", "ours_engine", "ours_half", "ours_onnx", "ours_onnx_int8", *RANKS}
 RATIOS = {
     "ratio": ("ours", "published"),
     "ratio_dynamic": ("ours_dynamic", "published"),
@@ -73,6 +78,9 @@ RATIOS = {
 DETAILS = (  # (name, contender, what it measured)
     ("teacher_engine_relation_error", "ours_engine", "relation_error"),
     ("ours_relation_error", "ours", "relation_error"),
+    ("ours_half_relation_error", "ours_half", "relation_error"),
+    ("ours_onnx_int8_relation_error", "ours_onnx_int8", "relation_error"),
+    ("ours_ceiling_share", "ours", "ceiling_share"),
     ("matmul_ceiling_gflop_s", "ours_dynamic", "ceiling_gflop_s"),
     ("matmul_ceiling_share", "ours_dynamic", "ceiling_share"),
     ("relation_share", "ours_dynamic", "relation_share"),

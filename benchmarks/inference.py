@@ -3,15 +3,21 @@
     python benchmarks/inference.py [--json FILE] [--report runs/demo/report.json]
 
 Random weights at the published sizes (speed does not depend on them): BERT-base 12 layers x 768
-against PP-MiniLM 6 x 768, its deployed form, width 3/4 and INT8; ONNX Runtime, 2 threads, batch 32.
+against PP-MiniLM 6 x 768, its deployed form, width 3/4, INT8, and INT8 in OpenVINO, as the shipped
+recipes deploy it; 2 threads, batch 32. The others run in ONNX Runtime; BERT-base in both.
 
-- ratio_padded_128: every text 128 tokens, the published protocol. Published there: 8.88, on a T4
-  with TensorRT and a fast tokenizer (PaddleNLP, model_compression/pp-minilm).
+- ratio_padded_128: every text 128 tokens, the published protocol, over BERT-base FP32 in ONNX
+  Runtime. Published there: 8.88, on a T4 with TensorRT and a fast tokenizer (PaddleNLP,
+  model_compression/pp-minilm).
+- ratio_same_runtime: the same over BERT-base FP32 in OpenVINO, the fastest FP32;
+  ratio_same_runtime_bfloat16: what is not INT8 in bfloat16 (inference.bfloat16).
+- ratio_onnxruntime: both in ONNX Runtime.
 - ratio_end_to_end: from iNEWS titles to labels. The peer is served the published way: PaddleNLP's
-  Python tokenizer, batches in arrival order, padded to their longest.
-- ratio_fp32_fused: BERT-base FP32 against width 3/4 in FP32, both fused: what INT8 has no part in.
-- ratio_over_bert_int8: against BERT-base in the same INT8.
-- ratio_small_padded_128: BERT-base FP32 against 3 layers x 384 in INT8.
+  Python tokenizer, batches in arrival order, padded to their longest, in ONNX Runtime.
+- ratio_fp32_fused: BERT-base FP32 against width 3/4 in FP32, both fused, both in ONNX Runtime: what
+  INT8 has no part in.
+- ratio_over_bert_int8: against BERT-base in the same INT8 and runtime.
+- ratio_small_padded_128: BERT-base FP32 in ONNX Runtime against 3 layers x 384 in INT8.
 - prune_drop_points, int8_drop_points: points lost on dev, of the score that the report names, from
   a report that `python -m finetune compress` wrote.
 
@@ -36,7 +42,8 @@ from benchmarks import report
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.files import write_json
 from data_pipeline.base.recipes import load
-from finetune.deploy.backends import OnnxBackend
+from finetune.deploy.backend_openvino import OpenVinoBackend
+from finetune.deploy.backends import Backend, OnnxBackend
 from finetune.deploy.onnx_session import DISABLED
 from finetune.deploy.predict import Predictor
 from finetune.recipes import CompressRecipe
@@ -45,11 +52,16 @@ from finetune.tasks.settings import TaskSettings
 from finetune.training.batches import encode, pad
 
 HIDDEN, VOCAB, LABELS, BATCH, LENGTH, TITLES = 768, 21128, 3, 32, 128, 320
-LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "tokenizers", "numpy")
+LIBRARIES = ("paddlepaddle", "paddlenlp", "onnxruntime", "openvino", "tokenizers", "numpy")
 PEER, PEER_INT8 = "BERT-base FP32", "BERT-base INT8"
+OPENVINO, BFLOAT16 = " in OpenVINO", ", rest bfloat16"  # behind a row's name: how its graph is run
 RECIPE = Path(__file__).parents[1] / "launch/recipes/ppminilm-6l-768h/compress.yaml"
 STAGES = ("PP-MiniLM 6L FP32", "+ deployed form", "+ width 0.75", "+ INT8")
-SMALL_HIDDEN, SMALL_FP32, SMALL = 384, "3L-384H FP32", "3L-384H INT8"
+PRODUCT = STAGES[-1] + OPENVINO
+SMALL_HIDDEN, SMALL_FP32, SMALL_INT8 = 384, "3L-384H FP32", "3L-384H INT8"
+SMALL = SMALL_INT8 + OPENVINO
+PEERS = (PEER, PEER + OPENVINO, PEER_INT8, PEER_INT8 + OPENVINO)
+ROWS = (*PEERS, *STAGES, PRODUCT, PRODUCT + BFLOAT16, SMALL)
 
 
 @command
@@ -66,10 +78,13 @@ def main(argv: list[str] | None = None) -> int:
         texts = [example.text for example in examples]
         end_to_end = measure_end_to_end(root, texts, arguments)
     figures = {
-        "ratio_padded_128": ratio(padded, PEER, STAGES[-1]),
-        "ratio_end_to_end": ratio(end_to_end, PEER, STAGES[-1]),
+        "ratio_padded_128": ratio(padded, PEER, PRODUCT),
+        "ratio_same_runtime": ratio(padded, PEER + OPENVINO, PRODUCT),
+        "ratio_same_runtime_bfloat16": ratio(padded, PEER + OPENVINO, PRODUCT + BFLOAT16),
+        "ratio_onnxruntime": ratio(padded, PEER, STAGES[-1]),
+        "ratio_end_to_end": ratio(end_to_end, PEER, PRODUCT),
         "ratio_fp32_fused": ratio(padded, PEER, STAGES[2]),
-        "ratio_over_bert_int8": ratio(padded, PEER_INT8, STAGES[-1]),
+        "ratio_over_bert_int8": ratio(padded, PEER_INT8 + OPENVINO, PRODUCT),
         "ratio_small_padded_128": ratio(padded, PEER, SMALL),
         **drops,
     }
@@ -145,14 +160,14 @@ def build(root: Path, examples: list, scale: int) -> None:
     data = encode(WordPieceEncoder(root / "vocab.txt"), examples, LENGTH)
     settings = load(CompressRecipe, RECIPE).quantise
     batches = calibration_batches(data, settings)
-    for source, name in ((PEER, PEER_INT8), (STAGES[2], STAGES[3]), (SMALL_FP32, SMALL)):
+    for source, name in ((PEER, PEER_INT8), (STAGES[2], STAGES[3]), (SMALL_FP32, SMALL_INT8)):
         (root / name).mkdir()
         paths = (root / source / "model.onnx", root / name / "model.onnx")
         quantise_file(*paths, settings, batches, root / source)
     product = root / STAGES[3]
     (product / "vocab.txt").write_bytes((root / "vocab.txt").read_bytes())
     write_json(product / "labels.json", [str(label) for label in range(LABELS)])
-    write_json(product / "deploy.json", {"backend": "onnxruntime", "max_length": LENGTH})
+    write_json(product / "deploy.json", {"backend": "openvino", "max_length": LENGTH})
 
 
 def random_classifier(architecture: str, layers: int, activation: str, hidden: int = HIDDEN):
@@ -186,18 +201,19 @@ def to_onnx(layer, directory: Path) -> None:
     formats.write_fused_onnx(directory / "static", directory / "model.onnx")
 
 
-def backend_of(root: Path, name: str, threads: int) -> OnnxBackend:
-    """The peers keep ONNX Runtime's defaults, which serve them best."""
-    disabled = () if name in (PEER, PEER_INT8) else DISABLED
-    return OnnxBackend(root / name / "model.onnx", threads, disabled=disabled)
+def backend_of(root: Path, name: str, threads: int) -> Backend:
+    """What computes a row. The peers keep ONNX Runtime's defaults, which serve them best."""
+    graph = root / name.removesuffix(BFLOAT16).removesuffix(OPENVINO) / "model.onnx"
+    if OPENVINO in name:
+        return OpenVinoBackend(graph, threads, bfloat16=name.endswith(BFLOAT16))
+    return OnnxBackend(graph, threads, disabled=() if name in PEERS else DISABLED)
 
 
 def measure_padded(root: Path, arguments) -> dict[str, list[float]]:
     """Seconds of one batch of full-length texts, by stage, in turns."""
     ids = np.random.default_rng(0).integers(5, VOCAB, (BATCH, LENGTH))
     types = np.zeros_like(ids)
-    names = (PEER, PEER_INT8, *STAGES, SMALL)
-    calls = {n: partial(backend_of(root, n, arguments.threads).logits, ids, types) for n in names}
+    calls = {n: partial(backend_of(root, n, arguments.threads).logits, ids, types) for n in ROWS}
     return in_turns(calls, arguments.repeats)
 
 
@@ -221,7 +237,7 @@ def measure_end_to_end(root: Path, texts: list[str], arguments) -> dict[str, lis
             labels += peer.logits(ids, types).argmax(-1).tolist()
         return labels
 
-    calls = {PEER: published_way, STAGES[-1]: lambda: ours.predict(texts)}
+    calls = {PEER: published_way, PRODUCT: lambda: ours.predict(texts)}
     return in_turns(calls, max(5, arguments.repeats // 2))
 
 
@@ -250,16 +266,16 @@ def spread(times: list[float]) -> str:
 def show(padded: dict, end_to_end: dict, figures: dict) -> None:
     """The table, each stage with its own factor."""
     heads = f"{'seconds':>8} {'min':>7} {'max':>7}"
-    print(f"{'padded to 128, batch 32':28} {heads} {'own factor':>11} {'in all':>7}")
+    print(f"{'padded to 128, batch 32':36} {heads} {'own factor':>11} {'in all':>7}")
     before = PEER
     for name, times in padded.items():
-        before = PEER if name == SMALL else before
+        before = PEER if name in (*PEERS, SMALL) else before
         own, whole = ratio(padded, before, name), ratio(padded, PEER, name)
-        print(f"{name:28} {spread(times)} {own:10.2f}x {whole:6.2f}x")
-        before = name if name != PEER_INT8 else PEER
-    print(f"\n{f'{TITLES} titles, text to labels':28} {heads}")
+        print(f"{name:36} {spread(times)} {own:10.2f}x {whole:6.2f}x")
+        before = name if name not in PEERS else PEER
+    print(f"\n{f'{TITLES} titles, text to labels':36} {heads}")
     for name, times in end_to_end.items():
-        print(f"{name:28} {spread(times)}")
+        print(f"{name:36} {spread(times)}")
     print()
     for name, value in figures.items():
         print(f"{name}: {value}")

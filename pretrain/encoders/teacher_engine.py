@@ -2,7 +2,8 @@
 
 Each kind of `compute.Engine` is one function, `(teacher, layer, with_hidden, attention) -> engine`,
 and one entry in ENGINES; attention is `compute.Compute.attention`, which those outside Paddle
-ignore. Paddle is imported when one is opened, so that recipes can be checked against ENGINES without it.
+ignore. Paddle is imported when one is opened, so that recipes can be checked against ENGINES
+without it.
 """
 
 from collections.abc import Callable
