@@ -68,6 +68,7 @@ def checks(folder: Path) -> list[Check]:
         probe("VisualDL", "curves.py"),
         probe("Paddle", "paddle_cpu.py"),
         probe("ONNX Runtime INT8", "onnx_int8.py"),
+        probe("OpenVINO", "openvino_graph.py"),
         ranks(),
     ]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.openvino_cpu import compile_model, has_bfloat16
 from finetune.deploy.formats import check_inputs
-from pretrain.encoders.openvino_cpu import compile_model, has_bfloat16
 
 LENGTH_STEP = 8
 """Texts are padded to a multiple of it. OpenVINO prepares kernels for each new shape of a batch and

@@ -13,10 +13,10 @@ import paddle
 from paddle import Tensor, nn
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.openvino_cpu import compile_model, has_bfloat16
 from pretrain.encoders import device
 from pretrain.encoders.compute import Engine
 from pretrain.encoders.onnx_encoder import Product, build
-from pretrain.encoders.openvino_cpu import compile_model, has_bfloat16
 from pretrain.encoders.states import embedder
 
 SCALED_TOGETHER = 128

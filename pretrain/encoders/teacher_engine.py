@@ -89,8 +89,8 @@ def open_openvino_int8(
 ) -> Engine:
     """OpenVINO from the embeddings' output on: INT8 products, the rest in bfloat16 where the CPU
     has it. The inputs of a product have a scale for every 128 of a token's values."""
+    from data_pipeline.base.openvino_cpu import has_bfloat16
     from pretrain.encoders import graph_engines, onnx_encoder
-    from pretrain.encoders.openvino_cpu import has_bfloat16
 
     product = onnx_encoder.int8_weight_product
     return graph_engines.openvino(teacher, layer, with_hidden, product, bfloat16=has_bfloat16())

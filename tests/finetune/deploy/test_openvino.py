@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.openvino_cpu import has_bfloat16
 from data_pipeline.base.recipes import check
 from finetune import stages
 from finetune.deploy import backend_openvino
@@ -18,7 +19,6 @@ from finetune.deploy.backends import open_backend
 from finetune.deploy.predict import Predictor
 from finetune.recipes import CompressRecipe, ExportRecipe, QuantiseRecipe
 from finetune.settings import InferenceSettings
-from pretrain.encoders.openvino_cpu import has_bfloat16
 
 IDS = np.array([[2, 7, 18, 9, 3], [2, 9, 3, 0, 0]])
 

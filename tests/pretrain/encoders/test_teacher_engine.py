@@ -5,8 +5,8 @@ import paddle
 import pytest
 
 from data_pipeline.base.errors import UserError
+from data_pipeline.base.openvino_cpu import has_bfloat16
 from pretrain.encoders.load import load_encoder
-from pretrain.encoders.openvino_cpu import has_bfloat16
 from pretrain.encoders.teacher_engine import APPROXIMATE, ENGINES, open_engine
 from pretrain.objectives.relations import relation_error, relation_weights
 from tests.pretrain import tiny

@@ -30,7 +30,7 @@ def what_happens(imported: str, tmp_path) -> dict:
 
 
 def test_it_reports_nothing(tmp_path):
-    imported = "from pretrain.encoders.openvino_cpu import has_bfloat16; has_bfloat16()"
+    imported = "from data_pipeline.base.openvino_cpu import has_bfloat16; has_bfloat16()"
     assert what_happens(imported, tmp_path) == {"telemetry": False, "asked": []}
 
 
@@ -42,6 +42,6 @@ def test_without_this_it_would_load_what_reports(tmp_path):
 
 def test_the_package_can_be_imported_afterwards(tmp_path):
     imported = (
-        "from pretrain.encoders.openvino_cpu import runtime; runtime(); import openvino_telemetry"
+        "from data_pipeline.base.openvino_cpu import runtime; runtime(); import openvino_telemetry"
     )
     assert not what_happens(imported, tmp_path)["asked"]
