@@ -17,9 +17,11 @@ service on a machine of its own would have.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
+import re
+import selectors
+import socket
 import subprocess
 import sys
 import time
@@ -43,7 +45,8 @@ from launch.nodes.addresses import free_port
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("onnxruntime", "fastapi", "uvicorn", "numpy")
 HOST, BATCH, CLIENTS = "127.0.0.1", 16, (1, 16)
-START_SECONDS = 120
+START_SECONDS, ANSWER_SECONDS = 120, 60
+LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 @command
@@ -123,43 +126,76 @@ def wait_until_healthy(process: subprocess.Popen, port: int) -> None:
 def measure_round(predictor: Predictor, port: int, texts: list[str], requests: int) -> dict:
     """One turn of everything that is compared: rates, and milliseconds of each request."""
     sent = [texts[number % len(texts)] for number in range(requests)]
+    messages = [request_of(text) for text in sent]
     began = time.perf_counter()
     for start in range(0, requests, BATCH):
         predictor.predict(sent[start : start + BATCH])
     measured = {"predictor_texts_s": requests / (time.perf_counter() - began)}
     for clients in CLIENTS:
         began = time.perf_counter()
-        times = asyncio.run(send_all(port, sent, clients))
+        times = send_all(port, messages, clients)
         measured[f"requests_s_{clients}"] = requests / (time.perf_counter() - began)
         measured[f"milliseconds_{clients}"] = [round(1e3 * seconds, 3) for seconds in times]
     return measured
 
 
-async def send_all(port: int, texts: list[str], clients: int) -> list[float]:
+def send_all(port: int, requests: list[bytes], clients: int) -> list[float]:
     """Seconds of each request, with so many clients at a time."""
-    shares = [texts[number::clients] for number in range(clients)]
-    times = await asyncio.gather(*(client(port, share) for share in shares))
-    return [seconds for of_client in times for seconds in of_client]
+    shares = [requests[number::clients] for number in range(clients)]
+    opened = [Client(port, share) for share in shares if share]
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as sockets:
+        for client in opened:
+            sockets.enter_context(client.socket)
+            selector.register(client.socket, selectors.EVENT_READ, client)
+            client.send()
+        while selector.get_map():
+            ready = selector.select(ANSWER_SECONDS)
+            if not ready:
+                raise UserError(f"the service gave no answer within {ANSWER_SECONDS} s")
+            for key, _ in ready:
+                if not key.data.receive():
+                    selector.unregister(key.fileobj)
+    return [seconds for client in opened for seconds in client.times]
 
 
-async def client(port: int, texts: list[str]) -> list[float]:
-    """Send texts one after the other over one connection; seconds of each."""
-    times: list[float] = []
-    if not texts:
-        return times
-    reader, writer = await asyncio.open_connection(HOST, port)
-    for text in texts:
-        message = request_of(text)
-        began = time.perf_counter()
-        writer.write(message)
-        head = await reader.readuntil(b"\r\n\r\n")
-        body = await reader.readexactly(length_of(head))
-        times.append(time.perf_counter() - began)
+class Client:
+    """Sends its requests one after the other over one connection; `times`: seconds of each.
+
+    Plain sockets, since clients and service share the processor: an asyncio stream takes several
+    times as long.
+    """
+
+    def __init__(self, port: int, requests: list[bytes]):
+        self.socket = socket.create_connection((HOST, port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.left = iter(requests)
+        self.times: list[float] = []
+        self.answer = b""
+        self.began = 0.0
+
+    def send(self) -> bool:
+        """Send the next request; whether there was one."""
+        request = next(self.left, None)
+        if request is None:
+            return False
+        self.began = time.perf_counter()
+        self.socket.sendall(request)
+        return True
+
+    def receive(self) -> bool:
+        """Take what came, and send the next request after a whole answer; False at the end."""
+        data = self.socket.recv(1 << 16)
+        if not data:
+            raise UserError(f"the service closed a connection after {self.answer[:200]!r}")
+        self.answer += data
+        head, end, body = self.answer.partition(b"\r\n\r\n")
+        if not end or len(body) < length_of(head):
+            return True
+        self.times.append(time.perf_counter() - self.began)
         if not head.startswith(b"HTTP/1.1 200"):
             raise UserError(f"the service answered {head[:40]!r}: {body[:200]!r}")
-    writer.close()
-    await writer.wait_closed()
-    return times
+        self.answer = b""
+        return self.send()
 
 
 def request_of(text: str) -> bytes:
@@ -174,10 +210,10 @@ def request_of(text: str) -> bytes:
 
 def length_of(head: bytes) -> int:
     """Content-Length of an answer's head."""
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return int(line.partition(b":")[2])
-    raise UserError(f"an answer without a length: {head[:200]!r}")
+    found = LENGTH.search(head)
+    if found is None:
+        raise UserError(f"an answer without a length: {head[:200]!r}")
+    return int(found[1])
 
 
 def figures_of(rounds: list[dict]) -> dict[str, float]:

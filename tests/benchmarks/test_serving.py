@@ -1,6 +1,9 @@
 """The load test's arithmetic, and a small one against a real service."""
 
 import json
+import socket
+import threading
+import time
 
 import pytest
 
@@ -36,6 +39,44 @@ def test_bytes_of_requests_and_lengths_of_answers():
     assert serving.length_of(head + b"\r\n\r\n") == len(body)
     with pytest.raises(UserError, match="without a length"):
         serving.length_of(b"HTTP/1.1 200 OK\r\n\r\n")
+
+
+def answering(answers: list[list[bytes]]) -> int:
+    """The port of a server for one client: the parts of each answer, a moment apart."""
+    listening = socket.create_server((serving.HOST, 0))
+
+    def serve() -> None:
+        with listening, listening.accept()[0] as connection:
+            for parts in answers:
+                connection.recv(1 << 16)
+                for part in parts:
+                    connection.sendall(part)
+                    time.sleep(0.02)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listening.getsockname()[1]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
+
+
+def test_a_client_waits_for_whole_answers():
+    port = answering([[HEAD + b"null"], [HEAD[:20], HEAD[20:], b"nu", b"ll"]])
+    seconds = serving.send_all(port, [serving.request_of("雨")] * 2, 1)
+    assert seconds[1] > 0.06  # three pauses
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([HEAD.replace(b"200 OK", b"503 Busy") + b"null"], "503 Busy"),
+        ([HEAD + b"nu"], "closed a connection"),
+        ([], "closed a connection"),
+    ],
+)
+def test_a_client_takes_no_failure_for_an_answer(parts, reason):
+    with pytest.raises(UserError, match=reason):
+        serving.send_all(answering([parts]), [serving.request_of("雨")], 16)
 
 
 @pytest.fixture(scope="module")
