@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +27,8 @@ class Batcher:
     """Collects requests of at most `max_batch` texts, then calls the predictor.
 
     The predictor runs in a thread, one call at a time; requests that arrive meanwhile are answered
-    by the next call. Only when the last call was shared does the next one wait, for at most
-    `window` seconds, for more requests: a lone client is never held back.
+    by the next call. Only when the last call was shared does the next one wait, until as many texts
+    have come as that one had, or for `window` seconds: a lone client is never held back.
     """
 
     def __init__(
@@ -41,69 +42,69 @@ class Batcher:
         self.predictor, self.max_batch, self.window = predictor, max_batch, window
         self.queue_limit = queue_limit
         self.metrics = metrics or Metrics()
-        self.queue: asyncio.Queue[QueuedRequest | None] = asyncio.Queue()
+        self.metrics.waiting.set_function(lambda: self.waiting)
+        self.queue: deque[QueuedRequest] = deque()
+        self.queued = 0  # texts in the queue
         self.waiting = 0  # texts accepted and not yet answered
         self.calls = 0
         self.answered = 0
         self.closing = False
-        self._last_was_shared = False
+        self._wanted = 1  # so many texts in the queue set `_enough`
+        self._enough = asyncio.Event()
 
     async def predict(self, texts: list[str], pairs: list[str] | None = None) -> list[Any]:
         """Predictions in order; BusyError when the queue is full or the service is stopping."""
         if self.closing or self.waiting + len(texts) > self.queue_limit:
             raise BusyError
         request = QueuedRequest(texts, pairs)
+        self.queue.append(request)
+        self.queued += len(texts)
         self.waiting += len(texts)
-        self.metrics.waiting.set(self.waiting)
+        if self.queued >= self._wanted:
+            self._enough.set()
         try:
-            await self.queue.put(request)
             return await request.answer
         finally:
             self.waiting -= len(texts)
-            self.metrics.waiting.set(self.waiting)
 
     async def run(self) -> None:
         """Answer until `close`; what was accepted before it is answered too."""
-        carried: QueuedRequest | None = None
-        while (first := carried or await self.queue.get()) is not None:
-            batch, carried = await self._collect(first)
-            self._last_was_shared = len(batch) > 1
+        expected = 1
+        while await self._texts_came(expected):
+            batch = self._take()
             await self._answer(batch)
-            if carried is None and self.closing and self.queue.empty():
-                return
+            expected = sum(len(request.texts) for request in batch) if len(batch) > 1 else 1
 
     async def close(self) -> None:
         """Accept nothing more and let `run` end."""
         self.closing = True
-        await self.queue.put(None)
+        self._enough.set()
 
-    async def _collect(
-        self, first: QueuedRequest
-    ) -> tuple[list[QueuedRequest], QueuedRequest | None]:
-        """Requests to answer together, and one that did not fit."""
-        batch, texts = [first], len(first.texts)
-        window = self.window if self._last_was_shared else 0.0
-        until = asyncio.get_running_loop().time() + window
-        while texts < self.max_batch:
-            more = await self._next(until)
-            if more is None:
-                break
-            if texts + len(more.texts) > self.max_batch:
-                return batch, more
-            batch.append(more)
-            texts += len(more.texts)
-        return batch, None
+    async def _texts_came(self, expected: int) -> bool:
+        """Whether any did: until there are `expected`, or the window of the first is over."""
+        await self._until(1)
+        if self.queued < expected:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.window):
+                    await self._until(expected)
+        return bool(self.queue)
 
-    async def _next(self, until: float) -> QueuedRequest | None:
-        """What is queued or comes before `until`; None when nothing does, or at the end."""
-        with contextlib.suppress(asyncio.QueueEmpty):
-            return self.queue.get_nowait()
-        left = until - asyncio.get_running_loop().time()
-        if left <= 0:
-            return None
-        with contextlib.suppress(asyncio.TimeoutError):
-            return await asyncio.wait_for(self.queue.get(), left)
-        return None
+    async def _until(self, texts: int) -> None:
+        """Until so many texts are in the queue, or the service stops."""
+        self._wanted = texts
+        while self.queued < texts and not self.closing:
+            self._enough.clear()
+            await self._enough.wait()
+
+    def _take(self) -> list[QueuedRequest]:
+        """The next requests that fit into one call; the first in any case."""
+        batch: list[QueuedRequest] = []
+        texts = 0
+        while self.queue and (not batch or texts + len(self.queue[0].texts) <= self.max_batch):
+            batch.append(self.queue.popleft())
+            texts += len(batch[-1].texts)
+        self.queued -= texts
+        return batch
 
     async def _answer(self, batch: list[QueuedRequest]) -> None:
         texts = [text for request in batch for text in request.texts]

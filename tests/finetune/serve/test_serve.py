@@ -158,7 +158,7 @@ def test_requests_that_wait_are_answered_in_one_call():
         while not slow.calls:
             await asyncio.sleep(0.001)
         others = [asyncio.create_task(batcher.predict([f"{i}", f"{i}x"])) for i in range(3)]
-        while batcher.queue.qsize() < 3:
+        while len(batcher.queue) < 3:
             await asyncio.sleep(0.001)
         slow.leave.set()
         answers = await asyncio.gather(first, *others)
