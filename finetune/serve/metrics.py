@@ -1,5 +1,7 @@
 """Counters of the service in Prometheus' format."""
 
+import functools
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -15,6 +17,7 @@ class Metrics:
         self.requests = Counter(
             "requests", "Requests by path and status", ["path", "status"], registry=self.registry
         )
+        self.requests_of = functools.cache(self.requests.labels)  # a look-up checks every value
         self.request_seconds = Histogram(
             "predict_request_seconds",
             "From the whole body of a request to its answer",

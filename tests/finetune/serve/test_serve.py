@@ -10,15 +10,17 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import asdict
 
 import pytest
 from fastapi.testclient import TestClient
 
-from finetune.deploy.answers import Prediction
+from finetune.deploy.answers import Entities, Entity, LabelSet, Prediction, Score
 from finetune.deploy.predict import Predictor
 from finetune.recipes import ServeRecipe
 from finetune.serve.app import create_app
-from finetune.serve.batcher import Batcher, BusyError
+from finetune.serve.schema import PredictResponse
+from tests.finetune.serve.predictors import Slow
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +62,83 @@ def test_bad_requests_get_a_reason(body, status, reason, client):
     assert reason in answer.json()["error"]
 
 
-def test_what_is_not_json_and_not_there(client):
-    answer = client.post("/predict", content=b"{", headers={"content-type": "application/json"})
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "no JSON"),
+        (b"{", "no JSON"),
+        (b"[" * 3000, "no JSON"),
+        (b'{"texts": ["\xe4"]}', "no JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"null", "must be a JSON object"),
+        (b'{"texts": [1, null], "pairs": [2]}', "texts.0: "),
+    ],
+)
+def test_what_is_malformed_gets_422(body, reason, client):
+    answer = client.post("/predict", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
+    assert answer.json()["error"].startswith(("body: ", "texts.0: "))
+    assert reason in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("application/vnd.api+json", 200),
+        ("text/plain", 422),  # what a page of another site may send without leave
+        ("application/x-www-form-urlencoded", 422),
+        (None, 422),
+    ],
+)
+def test_only_json_that_says_so_is_read(kind, status, client):
+    headers = {"content-type": kind} if kind else {}
+    answer = client.post("/predict", content=b'{"texts": ["a"]}', headers=headers)
+    assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize(
+    "body", ['{"texts": ["今晴"]}'.encode("utf-16"), b'{"texts": ["\\ud83d"], "more": NaN}']
+)
+def test_unusual_json_is_read(body, client):
+    answer = client.post("/predict", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        Prediction("雨", 0.75, {"雨": 0.75, "晴": 0.25}),
+        Score(1.5),
+        LabelSet(["雨"], {"雨": 0.75}),
+        Entities([Entity("上海", "place", 0, 2, 0.875)]),
+        Entities([]),
+    ],
+)
+def test_answers_are_what_the_openapi_page_says(prediction, int8_dir):
+    class Fixed(Slow):
+        def predict(self, texts, pairs=None):
+            return [prediction for _ in texts]
+
+    with TestClient(create_app(Fixed(), ServeRecipe(model=int8_dir))) as opened:
+        answer = opened.post("/predict", json={"texts": ["a", "b"]})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {"predictions": [asdict(prediction)] * 2}
+    PredictResponse.model_validate(answer.json())
+
+
+def test_numbers_that_json_has_not_become_null(int8_dir):
+    class Broken(Slow):
+        def predict(self, texts, pairs=None):
+            return [Score(float("nan"))]
+
+    with TestClient(create_app(Broken(), ServeRecipe(model=int8_dir))) as opened:
+        answer = opened.post("/predict", json={"texts": ["a"]})
+    assert answer.json() == {"predictions": [{"score": None}]}
+
+
+def test_what_is_not_there(client):
     for path, status in (("/predict", 405), ("/nowhere", 404)):
         answer = client.get(path)
         assert answer.status_code == status
@@ -74,7 +150,9 @@ def test_health_and_openapi(client):
     health = client.get("/health").json()
     assert health["status"] == "ok"
     assert health["labels"] == ["money", "weather"]
-    assert "/predict" in client.get("/openapi.json").json()["paths"]
+    described = client.get("/openapi.json").json()["paths"]["/predict"]["post"]
+    assert described["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    assert described["responses"].keys() == {"200", "400", "408", "413", "422", "503"}
     assert client.get("/docs").status_code == 200
 
 
@@ -104,7 +182,7 @@ def test_singles_and_pairs_share_a_call(int8_dir):
 
 
 def test_a_slow_body_gets_408():
-    from finetune.serve.app import BodyReader
+    from finetune.serve.middleware import BodyReader
 
     sent = []
 
@@ -118,82 +196,6 @@ def test_a_slow_body_gets_408():
     asyncio.run(reader({"type": "http", "method": "POST", "headers": []}, never, send))
     assert sent[0]["status"] == 408
     assert b"not whole after 0.01 seconds" in sent[1]["body"]
-
-
-def test_a_lone_request_does_not_wait_for_the_window():
-    async def scenario():
-        slow = Slow()
-        slow.leave.set()
-        batcher = Batcher(slow, max_batch=8, window=3600.0, queue_limit=10)
-        worker = asyncio.create_task(batcher.run())
-        for text in "abc":
-            await asyncio.wait_for(batcher.predict([text]), 30)
-        await batcher.close()
-        await worker
-
-    asyncio.run(scenario())
-
-
-class Slow:
-    """A predictor that counts its calls and waits for leave."""
-
-    labels = ("x",)
-
-    def __init__(self):
-        self.calls: list[list[str]] = []
-        self.leave = threading.Event()
-
-    def predict(self, texts, pairs=None):
-        self.calls.append(list(texts))
-        assert self.leave.wait(30)
-        return [Prediction(text, 1.0, {}) for text in texts]
-
-
-def test_requests_that_wait_are_answered_in_one_call():
-    async def scenario():
-        slow = Slow()
-        batcher = Batcher(slow, max_batch=8, window=0.0, queue_limit=100)
-        worker = asyncio.create_task(batcher.run())
-        first = asyncio.create_task(batcher.predict(["a"]))
-        while not slow.calls:
-            await asyncio.sleep(0.001)
-        others = [asyncio.create_task(batcher.predict([f"{i}", f"{i}x"])) for i in range(3)]
-        while len(batcher.queue) < 3:
-            await asyncio.sleep(0.001)
-        slow.leave.set()
-        answers = await asyncio.gather(first, *others)
-        await batcher.close()
-        await worker
-        return slow.calls, answers
-
-    calls, answers = asyncio.run(scenario())
-    assert calls == [["a"], ["0", "0x", "1", "1x", "2", "2x"]]
-    assert [[one.label for one in answer] for answer in answers] == [
-        ["a"],
-        ["0", "0x"],
-        ["1", "1x"],
-        ["2", "2x"],
-    ]
-
-
-def test_a_full_queue_refuses_and_a_stop_still_answers():
-    async def scenario():
-        slow = Slow()
-        batcher = Batcher(slow, max_batch=2, window=0.0, queue_limit=3)
-        worker = asyncio.create_task(batcher.run())
-        accepted = [asyncio.create_task(batcher.predict([str(i)])) for i in range(3)]
-        await asyncio.sleep(0)
-        with pytest.raises(BusyError):
-            await batcher.predict(["too much"])
-        await batcher.close()
-        with pytest.raises(BusyError):
-            await batcher.predict(["too late"])
-        slow.leave.set()
-        answers = await asyncio.gather(*accepted)
-        await asyncio.wait_for(worker, 30)
-        return [one.label for answer in answers for one in answer]
-
-    assert asyncio.run(scenario()) == ["0", "1", "2"]
 
 
 def test_a_fault_of_ours_shows_no_trace(int8_dir):
