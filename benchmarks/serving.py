@@ -43,7 +43,7 @@ from finetune.tasks.settings import TaskSettings
 from launch.nodes.addresses import free_port
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = ("onnxruntime", "fastapi", "uvicorn", "numpy")
+LIBRARIES = ("onnxruntime", "uvicorn", "httptools", "uvloop", "numpy")
 HOST, BATCH, CLIENTS = "127.0.0.1", 16, (1, 16)
 START_SECONDS, ANSWER_SECONDS = 120, 60
 LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)

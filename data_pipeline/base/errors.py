@@ -12,6 +12,8 @@ EXTRAS = {  # optional modules, and the extras of pyproject.toml of which each b
     "paddle": ("cpu", "gpu"),
     "fastapi": ("serve",),
     "uvicorn": ("serve",),
+    "httptools": ("serve",),
+    "uvloop": ("serve",),
     "prometheus_client": ("serve",),
     "optuna": ("search",),
     "distributed": ("cluster",),

@@ -20,6 +20,7 @@ from finetune.deploy.predict import Predictor
 from finetune.recipes import ServeRecipe
 from finetune.serve.app import create_app
 from finetune.serve.schema import PredictResponse
+from finetune.serve.service import options
 from tests.finetune.serve.predictors import Slow
 
 
@@ -211,6 +212,11 @@ def test_a_fault_of_ours_shows_no_trace(int8_dir):
     assert "Traceback" not in answer.text
 
 
+def test_a_line_a_request_is_printed_where_it_is_asked_for(int8_dir):
+    assert not options(ServeRecipe(model=int8_dir))["access_log"]
+    assert options(ServeRecipe(model=int8_dir, access_log=True))["access_log"]
+
+
 @pytest.mark.ranks
 def test_the_real_server_takes_load_and_stops_gracefully(int8_dir, tmp_path):
     with socket.socket() as free:
@@ -264,7 +270,9 @@ def test_the_real_server_takes_load_and_stops_gracefully(int8_dir, tmp_path):
         server.kill()
         server.wait()
         log.close()
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    written = (tmp_path / "log").read_text()
+    assert "Traceback" not in written
+    assert "POST /predict" not in written  # see access_log
 
 
 def ask(port: int) -> int:
