@@ -2,6 +2,8 @@
 
 - `Linear`: Paddle sums a bias's gradient over the rows with one thread, which takes an eighth of a
   student's forward and backward. As a product with a row of ones it takes almost no time.
+- `LayerNorm`: Paddle forms its gradient with one thread too, number by number. Of whole rows, with
+  means and sums as products, it takes less than half the time.
 - `Dropout`, and `Attention` with it: Paddle draws one number after the other, which takes a quarter
   of a student's forward and backward. numpy draws four at once, ten times as fast.
 """
@@ -57,6 +59,54 @@ class Affine(paddle.autograd.PyLayer):
             paddle.matmul(x.reshape([-1, x.shape[-1]]), rows, transpose_x=True),
             paddle.matmul(ones, rows).reshape([-1]),
         )
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm over the last axis, with the parameters of the original, under the same names."""
+
+    def __init__(self, original: nn.LayerNorm):
+        nn.Layer.__init__(self)  # makes no parameters
+        self.weight, self.bias = original.weight, original.bias
+        self._normalized_shape, self._epsilon = original._normalized_shape, original._epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [..., H] -> [..., H]."""
+        if not paddle.is_grad_enabled():
+            return super().forward(x)
+        return Normalise.apply(x, self.weight, self.bias, self._epsilon)
+
+
+class Normalise(paddle.autograd.PyLayer):
+    """n * weight + bias, with n = (x - mean) / sqrt(variance + epsilon) in a row. x: [..., H]."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        """[..., H]."""
+        ctx.save_for_backward(x, weight)
+        ctx.epsilon, ctx.x_learns = epsilon, not x.stop_gradient
+        return F.layer_norm(x, x.shape[-1:], weight, bias, epsilon)
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """By x (unless it wants none), weight and bias.
+
+        With g = upstream * weight: (g - mean(g) - n mean(g n)) / sqrt(variance + epsilon).
+        """
+        x, weight = ctx.saved_tensor()
+        width = x.shape[-1]
+        rows, upstream = x.reshape([-1, width]), upstream.reshape([-1, width])
+        mean_of = paddle.full([width, 1], 1 / width, x.dtype)  # rows @ mean_of: [rows, 1]
+        sum_of = paddle.ones([1, rows.shape[0]], x.dtype)  # sum_of @ rows: [1, H]
+        centred = rows - paddle.matmul(rows, mean_of)
+        inverse = paddle.rsqrt(paddle.matmul(centred * centred, mean_of) + ctx.epsilon)
+        normal = centred * inverse
+        product = upstream * normal
+        by_x = None
+        if ctx.x_learns:
+            by_x = upstream * weight - paddle.matmul(upstream, mean_of * weight.unsqueeze(1))
+            by_x -= normal * paddle.matmul(product, mean_of * weight.unsqueeze(1))
+            by_x = (by_x * inverse).reshape(x.shape)
+        return by_x, *(paddle.matmul(sum_of, y).reshape([-1]) for y in (product, upstream))
 
 
 class Dropout(nn.Layer):
@@ -120,6 +170,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 REPLACED: dict[type[nn.Layer], Callable[[Any], nn.Layer]] = {
     nn.Linear: Linear,
+    nn.LayerNorm: LayerNorm,
     nn.Dropout: Dropout,
     nn.MultiHeadAttention: Attention,
 }

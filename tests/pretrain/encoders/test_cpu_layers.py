@@ -12,6 +12,7 @@ from paddle import nn
 from pretrain.encoders.cpu_layers import (
     Attention,
     Dropout,
+    LayerNorm,
     Linear,
     dropout,
     replace_layers,
@@ -46,6 +47,51 @@ def test_values_and_gradients_are_those_of_the_formula(lead, inner, outer):
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(2, 9), st.floats(0.1, 30),
+    st.floats(-30, 30), st.integers(0, 99),
+)  # fmt: skip
+def test_layer_norm_is_its_formula(lead, width, spread, middle, seed):
+    """In float64, with the gradient as a difference of the function itself."""
+    random = np.random.default_rng(seed)
+    original = nn.LayerNorm(width, epsilon=1e-5)
+    for parameter in (original.weight, original.bias):
+        parameter.set_value(random.normal(size=width).astype("float32"))
+    x, upstream = (random.normal(size=(*lead, width)) for _ in range(2))
+    x = (x * spread + middle).astype("float32")
+    weight, bias = original.weight.numpy(), original.bias.numpy()
+
+    def norm(x, weight, bias):
+        x = x.astype("float64")
+        centred = x - x.mean(-1, keepdims=True)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5) * weight + bias
+
+    def slope(number):
+        values = [x.astype("float64"), weight.astype("float64"), bias.astype("float64")]
+        gradient, step = np.zeros(values[number].shape), 1e-5
+        for at in np.ndindex(gradient.shape):
+            sides = []
+            for sign in (1, -1):
+                moved = [value.copy() for value in values]
+                moved[number][at] += sign * step
+                sides.append((norm(*moved) * upstream).sum())
+            gradient[at] = (sides[0] - sides[1]) / (2 * step)
+        return gradient
+
+    wanted = [norm(x, weight, bias), slope(0), slope(1), slope(2)]
+    actual = gradients(LayerNorm(original), x, upstream.astype("float32"))
+    for ours, expected in zip(actual, wanted, strict=True):
+        scale = max(1.0, abs(expected).max())
+        np.testing.assert_allclose(ours / scale, expected / scale, atol=2e-3)
+
+
+def test_the_layer_norm_of_equal_values_has_a_gradient():
+    x = np.full([2, 4], 3.0, np.float32)
+    for values in gradients(LayerNorm(nn.LayerNorm(4)), x, np.ones_like(x)):
+        assert np.isfinite(values).all()
+
+
 @pytest.fixture
 def block():
     """A transformer layer whose last product is frozen."""
@@ -64,6 +110,7 @@ def test_what_is_trained_is_replaced_and_the_state_keeps_its_names(block):
     assert type(block.linear2) is nn.Linear
     assert type(block.self_attn) is Attention
     assert type(block.dropout1) is Dropout
+    assert type(block.norm1) is LayerNorm
     assert sorted(p.name for p in block.parameters()) == sorted(names)
     after = block.state_dict()
     assert after.keys() == before.keys()
@@ -85,7 +132,7 @@ def test_a_replaced_layer_learns_what_the_original_learns(block):
 
 
 def test_the_originals_return(block):
-    kept = (nn.Linear, nn.Dropout, nn.MultiHeadAttention)
+    kept = (nn.Linear, nn.LayerNorm, nn.Dropout, nn.MultiHeadAttention)
     originals = {name: layer for name, layer in block.named_sublayers() if type(layer) in kept}
     with pytest.raises(KeyboardInterrupt), replaced_layers(block):
         assert type(block.linear1) is Linear
