@@ -25,7 +25,7 @@ from finetune.settings import (
     WidthSettings,
 )
 from finetune.tasks.settings import TaskSettings
-from finetune.training.output import make_once, task_files
+from finetune.training.output import Input, make_once
 
 PLAN = "plan.json"
 PROBE_BATCHES = 4  # calibration changes no latency
@@ -67,7 +67,7 @@ def plan(recipe: CompressRecipe, student: Path) -> dict:
         rows = measured(settings)
         write_json(directory / PLAN, decided(rows, settings.budget) | {"rows": rows})
 
-    inputs = [student, *task_files(recipe.task)]
+    inputs: list[Input] = [student, recipe.task]
     directory = make_once("plan", settings.output_dir, settings, inputs, write)
     made = json.loads((directory / PLAN).read_text(encoding="utf-8"))
     if not made["fits"]:

@@ -18,7 +18,7 @@ from finetune.tasks import open_task
 from finetune.tasks.clue import FORMATS, submission_examples
 from finetune.tasks.settings import TaskSettings
 from finetune.training.files import read_result
-from finetune.training.output import locked, make_once, task_files
+from finetune.training.output import Input, locked, make_once
 from finetune.training.search import search
 from pretrain.encoders.config import DEFAULT_SIZES, locate, read_config
 from pretrain.training.flops import Shape, block
@@ -108,7 +108,7 @@ def one_task(recipe: ClueRecipe, name: str) -> dict:
         }
         write_json(directory / ROW, row)
 
-    inputs = [searched.encoder, *task_files(searched.task)]
+    inputs: list[Input] = [searched.encoder, searched.task]
     made = make_once("clue", recipe.output_dir / name / "row", searched, inputs, write)
     return json.loads((made / ROW).read_text(encoding="utf-8"))
 

@@ -18,7 +18,7 @@ from finetune.recipes import (
     TextInRecipe,
     TrainRecipe,
 )
-from finetune.training.output import make_once, task_files
+from finetune.training.output import Input, make_once
 from pretrain.encoders.config import locate, read_config
 
 
@@ -26,7 +26,7 @@ def train(recipe: TrainRecipe) -> Path:
     """Fine-tune an encoder; the classifier directory."""
     read_config(recipe.encoder)  # the error says how to get an encoder that is missing
     recipe = recipe.model_copy(update={"encoder": locate(recipe.encoder)})
-    inputs = [recipe.encoder, *task_files(recipe.task)]
+    inputs: list[Input] = [recipe.encoder, recipe.task]
     if recipe.distill:
         inputs.append(recipe.distill.teacher)
 
@@ -46,7 +46,7 @@ def prune(recipe: PruneRecipe) -> list[Path]:
 
         prune_widths(recipe, directory)
 
-    inputs = [recipe.classifier, *task_files(recipe.task)]
+    inputs: list[Input] = [recipe.classifier, recipe.task]
     directory = make_once("prune", recipe.output_dir, recipe, inputs, write, on_all_ranks=True)
     widths = sorted(recipe.prune.widths, reverse=True)
     return [directory / f"width-{width:g}" for width in widths]
@@ -60,7 +60,7 @@ def sparsify(recipe: SparseRecipe) -> Path:
 
         sparsify_classifier(recipe, directory)
 
-    inputs = [recipe.classifier, *task_files(recipe.task)]
+    inputs: list[Input] = [recipe.classifier, recipe.task]
     if recipe.distill:
         inputs.append(recipe.distill.teacher)
     return make_once("sparsify", recipe.output_dir, recipe, inputs, write, on_all_ranks=True)
@@ -74,7 +74,7 @@ def qat(recipe: QatRecipe) -> Path:
 
         train_for_int8(recipe, directory)
 
-    inputs = [recipe.classifier, *task_files(recipe.task)]
+    inputs: list[Input] = [recipe.classifier, recipe.task]
     return make_once("qat", recipe.output_dir, recipe, inputs, write, on_all_ranks=True)
 
 
@@ -108,9 +108,8 @@ def quantise(recipe: QuantiseRecipe) -> Path:
 
         quantise_model(recipe, directory)
 
-    return make_once(
-        "quantise", recipe.output_dir, recipe, [recipe.model, *task_files(recipe.task)], write
-    )
+    inputs: list[Input] = [recipe.model, recipe.task]
+    return make_once("quantise", recipe.output_dir, recipe, inputs, write)
 
 
 def sweep(recipe: SweepRecipe) -> Path:
@@ -121,7 +120,7 @@ def sweep(recipe: SweepRecipe) -> Path:
 
         sweep_calibration(recipe, directory)
 
-    inputs = [recipe.model, *task_files(recipe.task)]
+    inputs: list[Input] = [recipe.model, recipe.task]
     return make_once("sweep", recipe.output_dir, recipe, inputs, write)
 
 
@@ -133,10 +132,5 @@ def report(recipe: ReportRecipe) -> Path:
 
         write_report(recipe, directory)
 
-    return make_once(
-        "report",
-        recipe.output_dir,
-        recipe,
-        [*recipe.models.values(), *task_files(recipe.task)],
-        write,
-    )
+    inputs: list[Input] = [*recipe.models.values(), recipe.task]
+    return make_once("report", recipe.output_dir, recipe, inputs, write)

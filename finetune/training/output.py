@@ -7,18 +7,20 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import sha256, write_json
 from data_pipeline.base.recipes import Recipe, differences
+from finetune.tasks.registry import source_of
 from finetune.tasks.settings import TaskSettings
 from finetune.training import ranks
 
 RECORD = "stage.json"  # written last: a directory without it is not finished
 DESCRIBED = {"size", "mtime_ns", "sha256"}  # what the record says of each file
+Input = Path | TaskSettings
 WEIGHTS = (".safetensors", ".onnx", ".pdiparams", ".pdparams")
 
 
@@ -26,7 +28,7 @@ def make_once(
     stage: str,
     directory: Path,
     settings: Recipe,
-    inputs: list[Path],
+    inputs: Sequence[Input],
     write: Callable[[Path], None],
     *,
     on_all_ranks: bool = False,
@@ -34,9 +36,9 @@ def make_once(
     """Let `write` fill a temporary directory and put it in place as `directory`; returns that.
 
     Nothing is done when `directory` is whole and was finished by the same settings from the same
-    inputs, which are compared by their contents. inputs: model directories, or files and folders of
-    tasks (`task_files`). on_all_ranks: every rank calls `write`, with a directory of its own, of
-    which the first rank's is the product; else the first rank alone does, and the others wait.
+    inputs, which are compared by their contents. inputs: model directories, and tasks.
+    on_all_ranks: every rank calls `write`, with a directory of its own, of which the first rank's
+    is the product; else the first rank alone does, and the others wait.
 
     UserError: no stage has written `directory`, or another process is writing it.
     """
@@ -49,7 +51,7 @@ def make_once(
             record = {
                 "stage": stage,
                 "settings": settings.model_dump(mode="json"),
-                "inputs": {str(path): fingerprint(path) for path in inputs},
+                **fingerprints(inputs),
             }
             return record if _must_be_written(stage, directory, record) else None
 
@@ -75,6 +77,26 @@ def make_once(
             _log(f"{stage}: {directory} written in {seconds:.0f} s")
         ranks.from_first(world, lambda: None)  # the product is there before anyone reads it
     return directory
+
+
+def fingerprints(inputs: Sequence[Input]) -> dict[str, dict]:
+    """`inputs`, the `fingerprint` of every file and folder; `sources`, what tasks read besides."""
+    tasks = [one for one in inputs if isinstance(one, TaskSettings)]
+    paths = [one for one in inputs if not isinstance(one, TaskSettings)]
+    paths += [path for task in tasks for path in task_files(task)]
+    return {
+        "inputs": {str(path): fingerprint(path) for path in paths},
+        "sources": {name: state for task in tasks for name, state in source_of(task).items()},
+    }
+
+
+def changes(previous: dict[str, Any], record: dict[str, Any]) -> list[str]:
+    """What differs in a record from an earlier one, each with both values.
+
+    A record without `sources` is of a version that knew none: its product is not made again for it.
+    """
+    before = {"sources": record["sources"]} | previous
+    return differences({key: before.get(key) for key in record}, record)
 
 
 def fingerprint(path: Path) -> str | dict[str, str]:
@@ -169,10 +191,7 @@ def _must_be_written(stage: str, directory: Path, record: dict[str, Any]) -> boo
     previous = read_record(directory)
     if previous is None:
         return True
-    changed = differences(
-        {key: previous.get(key) for key in ("settings", "inputs")},
-        {key: record[key] for key in ("settings", "inputs")},
-    )
+    changed = changes(previous, record)
     changed += _damaged(directory, previous.get("outputs"))
     if not changed:
         _log(f"{stage}: {directory} is finished already")

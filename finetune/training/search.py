@@ -14,10 +14,9 @@ from typing import Any
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
-from data_pipeline.base.recipes import differences
 from finetune.recipes import SearchRecipe
 from finetune.settings import DistillSettings, FitSettings, SearchSettings
-from finetune.training.output import fingerprint, locked, task_files
+from finetune.training.output import Input, changes, fingerprints, locked
 from pretrain.encoders.config import locate, read_config
 
 BEST = "best"
@@ -120,20 +119,20 @@ def open_study(recipe: SearchRecipe):
     )
     # a sampler that starts again from the seed would repeat its first choices
     study.sampler = optuna.samplers.TPESampler(seed=settings.seed + len(study.trials))
-    inputs = [recipe.encoder, *task_files(recipe.task)]
+    inputs: list[Input] = [recipe.encoder, recipe.task]
     if recipe.distill:
         inputs.append(recipe.distill.teacher)
     values = {
         "recipe": recipe.model_dump(
             mode="json", exclude={"output_dir": True, "search": {"trials"}}
         ),
-        "inputs": {str(path): fingerprint(path) for path in inputs},
+        **fingerprints(inputs),
     }
-    before = {name: study.user_attrs.get(name) for name in values}
-    if before["recipe"] is None:
+    before = study.user_attrs
+    if "recipe" not in before:
         for name, value in values.items():
             study.set_user_attr(name, value)
-    elif changed := differences(before, values):
+    elif changed := changes(before, values):
         raise UserError(
             f"{recipe.output_dir}: its study was made by other settings: {'; '.join(changed)[:300]}"
         )

