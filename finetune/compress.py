@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_json
 from finetune import budget, stages
 from finetune.quantise.gate import AccuracyLossError
@@ -28,6 +29,8 @@ from finetune.settings import DistillSettings, QuantiseSettings
 from finetune.training import ranks
 from finetune.training.output import locked_by_first
 
+# Directories of the stages, below `output_dir`.
+STAGES = ("train", "plan", "prune", "export", "qat", "int8", "report")
 REPORT, PICTURE, PAGE = "report.json", "report.png", "report.html"
 
 
@@ -35,10 +38,29 @@ def compress(recipe: CompressRecipe) -> dict:
     """Every stage in order; returns the chosen model, why, and where the report is.
 
     The output directory is locked from the first stage to the choice: another recipe would put its
-    products in the place of those that later stages of this one read.
+    products in the place of those that later stages of this one read. So is that of the report.
     """
-    with locked_by_first(ranks.join(), recipe.output_dir):
+    check_report_dir(recipe)
+    directories = {"output_dir": recipe.output_dir, "report_dir": recipe.report_dir}
+    with locked_by_first(ranks.join(), **directories):
         return all_stages(recipe)
+
+
+def check_report_dir(recipe: CompressRecipe) -> None:
+    """UserError when the report cannot be written where the recipe says: the last thing that is
+    done would fail."""
+    if recipe.report_dir is None:
+        return
+    place, output = recipe.report_dir.resolve(), recipe.output_dir.resolve()
+    stages_of = {output / stage: stage for stage in STAGES}
+    for path in (place, *place.parents):
+        if path.is_file():
+            raise UserError(f"report_dir: {recipe.report_dir}: {path} is a file, not a directory")
+        if path in stages_of:
+            raise UserError(
+                f"report_dir: {recipe.report_dir} belongs to the stage {stages_of[path]!r}; "
+                "name another directory"
+            )
 
 
 def all_stages(recipe: CompressRecipe) -> dict:

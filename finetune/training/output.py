@@ -45,7 +45,7 @@ def make_once(
     directory = Path(directory)
     world = ranks.join()
     temporary = directory.with_name(f".{directory.name}.making{world.rank or ''}")
-    with locked_by_first(world, directory):
+    with locked_by_first(world, output_dir=directory):
 
         def prepare() -> dict | None:
             record = {
@@ -123,8 +123,9 @@ def task_files(settings: TaskSettings) -> list[Path]:
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, field: str = "output_dir") -> Iterator[None]:
     """Hold an output directory for this process; UserError when another process holds it.
+    field: of the recipe, for the message.
 
     The lock is a file next to the directory, which is removed at the end. It ends with the process,
     however that ends.
@@ -136,14 +137,14 @@ def locked(directory: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+")
         except OSError as error:
-            raise UserError(f"output_dir: {directory}: cannot write: {error.strerror}") from None
+            raise UserError(f"{field}: {directory}: cannot write: {error.strerror}") from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"output_dir: {directory} is being written by another process; "
-                    "wait for it, or name another output_dir"
+                    f"{field}: {directory} is being written by another process; "
+                    f"wait for it, or name another {field}"
                 ) from None
             except OSError as error:  # some cluster file systems have no locks
                 _log(f"{path}: cannot be locked ({error}); start this command only once at a time")
@@ -157,10 +158,19 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked_by_first(world: ranks.World, directory: Path) -> Iterator[None]:
-    """`locked`, by the first rank for all of them."""
+def locked_by_first(world: ranks.World, **directories: Path | None) -> Iterator[None]:
+    """`locked`, by the first rank for all of them, for each field of a recipe that names a
+    directory; two fields may name the same one."""
     with contextlib.ExitStack() as stack:
-        ranks.from_first(world, lambda: stack.enter_context(locked(directory)))
+
+        def hold() -> None:
+            held = set()
+            for field, directory in directories.items():
+                if directory is not None and (whole := Path(directory).resolve()) not in held:
+                    stack.enter_context(locked(directory, field))
+                    held.add(whole)
+
+        ranks.from_first(world, hold)
         yield
 
 

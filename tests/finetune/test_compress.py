@@ -139,6 +139,44 @@ def test_two_processes_do_not_compress_into_one_directory(finished, workshop, ca
     assert "is being written by another process" in capsys.readouterr().err
 
 
+def test_two_recipes_do_not_write_one_report(finished, workshop, capsys):
+    other = ["--output_dir", str(workshop / "another")]
+    with locked(workshop / "compressed"):
+        assert main(["compress", "--config", str(finished), *other]) == 2
+    error = capsys.readouterr().err
+    assert f"report_dir: {workshop / 'compressed'} is being written by another process" in error
+    assert error.rstrip().endswith("name another report_dir")
+    assert not (workshop / "another").exists()
+
+
+def test_the_report_may_lie_in_the_output_directory(finished, workshop, capsys):
+    report = ["--report_dir", str(workshop / "compress" / ".." / "compress")]
+    assert main(["compress", "--config", str(finished), *report]) == 0
+    assert (workshop / "compress" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("compress/report", "belongs to the stage 'report'; name another directory"),
+        ("compress/train/student", "belongs to the stage 'train'"),
+        ("compress.yaml", "compress.yaml is a file"),
+        ("compress.yaml/report", "compress.yaml is a file"),
+    ],
+)
+def test_a_place_where_no_report_can_be_is_refused_first(
+    place, message, finished, workshop, capsys
+):
+    assert main(["compress", "--config", str(finished), "--report_dir", str(workshop / place)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: report_dir: ") and message in error
+
+
+def test_the_directories_of_all_stages_are_known(finished, workshop):
+    made = {path.name for path in (workshop / "compress").iterdir() if path.is_dir()}
+    assert made and made <= set(compress.STAGES)
+
+
 def choose(rows, score, allowed_loss):
     return compress.choose(rows, score, ChooseSettings(allowed_loss=allowed_loss))
 
