@@ -89,13 +89,13 @@ def main(argv: list[str] | None = None) -> int:
     if len(argv) > 1 and argv[0] in OF_MODELS and Path(argv[1]).is_dir():
         return run_on_model(argv[0], argv[1], argv[2:])
     arguments, rest = parser().parse_known_args(with_config(argv))
-    if arguments.command in ON_TEXTS:
+    chosen = COMMANDS.get(arguments.command)
+    if chosen is None or not chosen.several_ranks:
+        ranks.require_one(arguments.command)
+    if chosen is None:
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}")
         return ON_TEXTS[arguments.command](arguments)
-    chosen = COMMANDS[arguments.command]
-    if not chosen.several_ranks:
-        ranks.require_one(arguments.command)
     output = chosen.function(load(chosen.recipe, arguments.config, rest))
     ranks.leave()
     if arguments.json and ranks.current().rank == 0:

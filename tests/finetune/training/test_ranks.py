@@ -118,7 +118,7 @@ def test_a_command_for_one_process_refuses_two_ranks(tmp_path):
     assert "export runs in one process and was started on 2 ranks" in logs
 
 
-@pytest.mark.parametrize("command", ["serve", "text_in"])
+@pytest.mark.parametrize("command", ["serve", "text_in", "predict", "embed"])
 def test_so_does_a_command_on_a_model_directory(command, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
     assert main([command, str(tmp_path)]) == 2
