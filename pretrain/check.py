@@ -26,6 +26,7 @@ from pretrain.encoders.config import (
 )
 from pretrain.recipe import DistillRecipe, MaskedLMRecipe
 from pretrain.training.checkpoint import complete, folder
+from pretrain.training.same_run import WRITTEN
 from pretrain.training.settings import TrainingRecipe
 
 R = TypeVar("R", bound=TrainingRecipe)
@@ -113,7 +114,7 @@ def share_problems(recipe: TrainingRecipe, world_size: int) -> Iterator[Problem]
 
 def place_problems(recipe: TrainingRecipe) -> Iterator[Problem]:
     """A directory that is to be written is not a file."""
-    for field in ("output_dir", "model_dir"):
+    for field in WRITTEN:
         path = getattr(recipe, field, None)
         for place in (path, *path.parents) if path else ():
             try:

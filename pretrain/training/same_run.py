@@ -7,9 +7,11 @@ from typing import Any
 from data_pipeline.base import recipes
 from pretrain.training.settings import TrainingRecipe
 
+WRITTEN = ("output_dir", "model_dir")  # fields that name directories a run writes: it may be moved
 # A resumed run may differ in these and still be the same run. A teacher is compared by its weights.
 FREE_TO_CHANGE: tuple[str, ...] = (
-    *("output_dir", "data.shards", "data.workers", "data.one_reader_per_node"),
+    *WRITTEN,
+    *("data.shards", "data.workers", "data.one_reader_per_node"),
     *("teacher.path", "teacher.weights", "optimizer.sharded", "checkpoint", "monitor", "safety"),
 )
 TOTAL_STEPS = "optimizer.total_steps"

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 
 from data_pipeline.base import recipes
 from data_pipeline.base.errors import UserError
@@ -255,6 +256,22 @@ def test_masked_lm_makes_a_teacher(tiny_root, tmp_path):
     assert is_finished(recipe)
     (tmp_path / "model" / "model.safetensors").unlink()
     assert not is_finished(recipe)  # the same command writes it again
+
+
+def test_a_finished_masked_lm_run_may_be_moved(tiny_root, tmp_path, capsys):
+    def started(folder, *overrides):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(masked_lm_values(tiny_root / "shards", folder)))
+        return mlm.main(["--config", str(path), *overrides])
+
+    assert started(tmp_path / "first") == 0
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert started(tmp_path / "moved") == 0
+    assert "this run is finished" in capsys.readouterr().out
+    assert started(tmp_path / "moved", "--model_dir", str(tmp_path / "elsewhere")) == 0
+    assert load_encoder(tmp_path / "elsewhere").config.num_hidden_layers == 2
+    assert started(tmp_path / "moved", "--masking.share", "0.3") == 2
+    assert "masking.share: was 0.15, is now 0.3" in capsys.readouterr().err
 
 
 def test_the_published_student_has_59_7_million_weights():
