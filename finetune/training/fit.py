@@ -1,7 +1,9 @@
 """The training loop that fine-tuning, distillation and every kind of pruning share."""
 
-from collections.abc import Callable, Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import paddle
@@ -9,6 +11,7 @@ import paddle
 from data_pipeline.base.progress import Progress
 from finetune.settings import FitSettings
 from finetune.training import ranks
+from finetune.training.ahead import ahead
 from finetune.training.batches import Encoded, shuffled
 from pretrain.encoders import device
 from pretrain.encoders.cpu import fast_cpu
@@ -18,6 +21,16 @@ from pretrain.training.settings import Precision
 
 Losses = Callable[[dict], Iterable[paddle.Tensor]]
 SHOW_EVERY = 20  # steps between two readings of the loss for the progress bar
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What this rank does in one optimiser step."""
+
+    share: float
+    """Weight of this rank's loss in the loss of the whole batch, see `World.share`."""
+    parts: list[tuple[float, dict[str, paddle.Tensor]]]
+    """Weight in this rank's loss, and tensors, of what goes through the device at a time."""
 
 
 @dataclass
@@ -54,7 +67,7 @@ def fit(
     pruned state needs. `on_evaluation` may raise to end the training.
 
     The host reads the loss at evaluations and every SHOW_EVERY steps only, and batches are copied
-    without waiting, so that it prepares the next ones while a GPU computes.
+    without waiting, so that it queues the next steps while a GPU computes.
     """
     precision.configure(number_formats(settings))
     scaler = paddle.amp.GradScaler(
@@ -73,14 +86,16 @@ def fit(
         set_dropout(model, settings.dropout)
     model.start(data)
     model.train()
+    batches = prefetched(prepared(data, settings, world, total))
     with (
+        contextlib.closing(batches),
         fast_cpu(),
         replaced_layers(model),
         Progress(label, total, "step", quiet=world.rank > 0) as progress,
     ):
-        for step, rows in enumerate(_batches(data, settings, total), 1):
-            loss = add_gradients(losses, data, world.mine(rows), settings, scaler)
-            world.average(model.parameters(), world.share(rows))
+        for step, batch in enumerate(batches, 1):
+            loss = add_gradients(losses, batch, settings, scaler)
+            world.average(model.parameters(), batch.share)
             scaler.unscale_(optimizer)
             on_gradients(step, total)
             scaler.step(optimizer)
@@ -115,20 +130,40 @@ def fit(
     return fitted
 
 
-def add_gradients(
-    losses: Losses, data: Encoded, rows: np.ndarray, settings: FitSettings, scaler
-) -> paddle.Tensor:
-    """Add the gradients of the mean loss over `rows`, in parts of at most
+def prefetched(batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    """The same batches. For a GPU a thread pads them and begins to copy them there while the host
+    is busy with a step; on a CPU padding takes 1% of a short step, and a thread saves nothing."""
+    if not device.on_gpu():
+        return batches
+    return ahead(batches, partial(paddle.device.set_device, paddle.device.get_device()))
+
+
+def prepared(
+    data: Encoded, settings: FitSettings, world: ranks.World, total: int
+) -> Generator[Batch, None, None]:
+    """This rank's part of `total` batches, on the device in use."""
+    for rows in _batches(data, settings, total):
+        mine = world.mine(rows)
+        size = settings.micro_batch_size or len(mine)
+        parts = [mine[i : i + size] for i in range(0, len(mine), size)]
+        counts = [data.count(part) for part in parts]
+        shares = [count / max(1, sum(counts)) for count in counts]
+        yield Batch(
+            world.share(rows),
+            [
+                (share, _tensors(data.take(part)))
+                for part, share in zip(parts, shares, strict=True)
+                if share or len(parts) == 1  # without a label, its mean loss is no number
+            ],
+        )
+
+
+def add_gradients(losses: Losses, batch: Batch, settings: FitSettings, scaler) -> paddle.Tensor:
+    """Add the gradients of the mean loss over a batch, in parts of at most
     `settings.micro_batch_size`; returns the loss, a scalar on the device."""
-    size = settings.micro_batch_size or len(rows)
-    parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-    counts = [data.count(part) for part in parts]
     total = paddle.zeros([])
-    for part, count in zip(parts, counts, strict=True):
-        share = count / max(1, sum(counts))
-        if share == 0 and len(parts) > 1:
-            continue  # no label in it: its mean loss is no number
-        remaining = iter(losses(_tensors(data.take(part))))
+    for share, tensors in batch.parts:
+        remaining = iter(losses(tensors))
         while (loss := _next_loss(remaining, settings)) is not None:
             scaler.scale(loss * share).backward()
             total = total + loss.detach() * share
