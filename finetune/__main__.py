@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 if not __package__:  # started by its path, as paddle.distributed.launch does: this folder's modules
     sys.path[0] = str(Path(__file__).parents[1])  # must not be found under their bare names
 
 from data_pipeline.base import processes
 from data_pipeline.base.errors import UserError, command
 from data_pipeline.base.quiet import without_startup_talk
-from data_pipeline.base.recipes import Recipe, check, load, parse_overrides
+from data_pipeline.base.recipes import Recipe, check, load, overridden
 from finetune import compress, recipes, stages
 from finetune.clue import clue
 from finetune.deploy.pooling import POOLINGS
@@ -107,9 +105,7 @@ def run_on_model(name: str, model: str, overrides: list[str]) -> int:
     """`serve DIR --key VALUE`: the default recipe of a command, for a model directory."""
     chosen = COMMANDS[name]
     ranks.require_one(name)
-    values = {"model": model}
-    values |= {key: yaml.safe_load(value) for key, value in parse_overrides(overrides)}
-    chosen.function(check(chosen.recipe, values, name))
+    chosen.function(check(chosen.recipe, overridden({"model": model}, overrides), name))
     return 0
 
 

@@ -27,7 +27,7 @@ from finetune.report.choose import STUDENT, choose
 from finetune.report.page import write_page
 from finetune.settings import DistillSettings, QuantiseSettings
 from finetune.training import ranks
-from finetune.training.output import locked_by_first
+from finetune.training.output import locked_by_first, place_of
 
 # Directories of the stages, below `output_dir`.
 STAGES = ("train", "plan", "prune", "export", "qat", "int8", "report")
@@ -51,7 +51,7 @@ def check_report_dir(recipe: CompressRecipe) -> None:
     done would fail."""
     if recipe.report_dir is None:
         return
-    place, output = recipe.report_dir.resolve(), recipe.output_dir.resolve()
+    place, output = place_of(recipe.report_dir, "report_dir"), place_of(recipe.output_dir)
     stages_of = {output / stage: stage for stage in STAGES}
     for path in (place, *place.parents):
         if path.is_file():

@@ -51,8 +51,12 @@ def load(model: type[R], path: Path | str, overrides: list[str] | None = None) -
 
 def values_of(path: Path | str, overrides: list[str] | None = None) -> dict[str, Any]:
     """The values of a recipe file, changed by `overrides`, not checked."""
-    values = read_yaml(Path(path))
-    for key, text in parse_overrides(overrides or []):
+    return overridden(read_yaml(Path(path)), overrides or [])
+
+
+def overridden(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Plain values of a recipe, changed in place by `overrides`."""
+    for key, text in parse_overrides(overrides):
         _set(values, key, _parse(text, f"--{key}"))
     return values
 

@@ -2,14 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import whole_file
 from data_pipeline.base.recipes import check
-from finetune.deploy.predict_command import read_rows
+from finetune.deploy.predict_command import output_of, read_rows
 from finetune.settings import EmbeddingSettings
 from finetune.tasks.scored import number_in
 from finetune.training.scores import CORRELATIONS
@@ -25,6 +24,9 @@ def embed_texts(arguments) -> int:
     """
     if arguments.pair or arguments.score:
         return compare_with_scores(arguments)
+    path = output_of(arguments)
+    if path and path.suffix != ".npy":
+        raise UserError(f"--output {path}: vectors are written as .npy")
     texts = [row.line for row in read_rows(arguments)]
     filled = [number for number, text in enumerate(texts) if text.strip()]
     if not filled:
@@ -32,13 +34,10 @@ def embed_texts(arguments) -> int:
     embedded = open_embedder(arguments).embed([texts[number] for number in filled])
     vectors = np.zeros((len(texts), embedded.shape[1]), np.float32)
     vectors[filled] = embedded
-    if arguments.output is None:
+    if path is None:
         for vector in vectors:
             print(json.dumps([round(float(value), 6) for value in vector]))
         return 0
-    path = Path(arguments.output)
-    if path.suffix != ".npy":
-        raise UserError(f"--output {path}: vectors are written as .npy")
     with whole_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, vectors)
     empty = len(texts) - len(filled)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_pipeline.base.errors import UserError
 from data_pipeline.base.files import write_atomically
+from finetune.tasks.files import is_text
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def predict_texts(arguments) -> int:
     """Classify, or find entities in, the arguments' texts, a table, or lines of a file or stdin."""
     from finetune.deploy.predict import Predictor
 
-    rows = read_rows(arguments)
+    rows, output = read_rows(arguments), output_of(arguments)
     chosen = [row for row in rows if row.text.strip()]
     if not chosen:
         raise UserError("no text: give texts as arguments, a file with --input, or lines on stdin")
@@ -38,8 +39,8 @@ def predict_texts(arguments) -> int:
         )
     )
     answered = [(row, next(predictions) if row.text.strip() else None) for row in rows]
-    if arguments.output:
-        write_predictions(Path(arguments.output), answered)
+    if output:
+        write_predictions(output, answered)
     elif arguments.json:
         values = [
             {"text": row.line} | (asdict(prediction) if prediction else {})
@@ -55,12 +56,29 @@ def predict_texts(arguments) -> int:
 def read_rows(arguments) -> list[Row]:
     """The texts of a command line; a tab in a line separates a pair."""
     if arguments.texts:
+        for number, text in enumerate(arguments.texts, 1):
+            if not is_text(text):
+                raise UserError(f"text {number} of the command line is not UTF-8: {text!a:.60}")
         return [_row_of(line) for line in arguments.texts]
     if arguments.text:
         if not arguments.input:
             raise UserError("--text names a column of --input, which is missing")
         return list(_table(Path(arguments.input), arguments.text, arguments.pair))
     return [_row_of(line) for line in _lines(arguments.input)]
+
+
+def output_of(arguments) -> Path | None:
+    """The file that a command writes; UserError, before the work is done, when it cannot."""
+    if not arguments.output:
+        return None
+    path = Path(arguments.output)
+    if path.is_dir():
+        raise UserError(f"--output {path} is a directory; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output {path}: cannot write: {error}") from None
+    return path
 
 
 def write_predictions(path: Path, answered: list) -> None:
@@ -99,7 +117,8 @@ def _lines(path: str | None) -> list[str]:
         content = Path(path).read_bytes() if path else sys.stdin.buffer.read()
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from None
+        reason = error.strerror or error
+        raise UserError(f"{path or 'stdin'}: cannot read: {reason}") from None
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path or 'stdin'}: must be UTF-8, and is not at byte {error.start}; "

@@ -138,6 +138,8 @@ def _example(record: dict, form: Format, index: dict[str, int], where: str) -> E
         ) from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    except TypeError as error:
+        raise UserError(f"{where}: a field is not of the task's type: {error}") from None
     if not all(isinstance(value, str) for value in (text, pair or "")):
         raise UserError(f"{where}: a text is not a string")
     if not text.strip():

@@ -123,6 +123,15 @@ def separated(reader: csv.DictReader, path: Path, cure: str) -> Iterator[tuple[i
         yield reader.line_num, record
 
 
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8; halves of surrogate pairs cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, line without its end) of a UTF-8 file."""
     with _opened(Path(path)) as file:
@@ -149,8 +158,13 @@ def json_lines(file, path: Path) -> Iterator[tuple[int, dict]]:
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not JSON: {error.msg}") from None
+        except (ValueError, RecursionError) as error:  # or numbers of 5,000 digits, or [[[[...
+            reason = getattr(error, "msg", error)
+            raise UserError(f"{path}, line {number}: not JSON: {reason}") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, got {line:.40}")
+        if "\\u" in line and not is_text(json.dumps(record, ensure_ascii=False)):
+            raise UserError(
+                f"{path}, line {number}: half of a surrogate pair (\\ud800 to \\udfff) is no text"
+            )
         yield number, record

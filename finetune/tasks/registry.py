@@ -7,6 +7,7 @@ modules import nothing heavy before a split is read.
 from collections.abc import Callable
 from dataclasses import replace
 
+from data_pipeline.base.errors import UserError
 from data_pipeline.base.functions import function_digest, load_function
 from finetune.tasks import (
     clue,
@@ -51,6 +52,9 @@ def open_task(settings: TaskOptions) -> Task:
     """The task that `settings` names; a UserError says what is missing and where it belongs."""
     name = settings.name
     task = (TASKS[name] if name in TASKS else load_function(name))(settings)
+    if not isinstance(task, Task):
+        kind = type(task).__name__
+        raise UserError(f"task.name: {name} returned {kind}, not a finetune.tasks.Task")
     if settings.train_limit:
         return replace(task, read=_limited(task.read, settings.train_limit), _splits={})
     return task

@@ -19,7 +19,7 @@ def read_labels(directory: Path, least: int = 2) -> list[str]:
         labels = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         labels = _labels_of_config(Path(directory) / "config.json")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         labels = None
     if labels is None:
         raise UserError(
@@ -41,7 +41,7 @@ def _labels_of_config(path: Path) -> list[str] | None:
     try:
         names = json.loads(path.read_text(encoding="utf-8"))["id2label"]
         return [names[str(index)] for index in range(len(names))]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -63,7 +63,12 @@ def check_length(encoder: Path | str, max_length: int) -> None:
     sizes = DEFAULT_SIZES | config
     family = family_of(config, str(encoder))
     first = first_position(family, config.get("pad_token_id", 0))
-    positions = sizes["max_position_embeddings"] - first
+    positions = sizes["max_position_embeddings"]
+    if not isinstance(positions, int):
+        raise UserError(
+            f"{encoder}/config.json: max_position_embeddings {positions!r} is not a whole number"
+        )
+    positions -= first
     if max_length > positions:
         raise UserError(
             f"max_length: {max_length} is more than the {positions} positions of {encoder}"
@@ -79,7 +84,7 @@ def read_result(directory: Path) -> dict:
         return {"max_length": longest} if longest else {}
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: unreadable: {error}") from None
     if not isinstance(result, dict):
         raise UserError(f"{path}: must be a JSON object, is {str(result)[:60]}")

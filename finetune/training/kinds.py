@@ -54,6 +54,8 @@ def kind_of(config: dict) -> str:
     problem = config.get("problem_type")
     if problem is None and len(config.get("id2label") or {}) == 1:
         return "regression"  # as transformers takes a head of one number
+    if problem is None:  # as transformers leaves it for one label a text
+        return DEFAULT
     return next((name for name, kind in KINDS.items() if kind.problem_type == problem), DEFAULT)
 
 

@@ -44,8 +44,9 @@ def make_once(
     """
     directory = Path(directory)
     world = ranks.join()
-    temporary = directory.with_name(f".{directory.name}.making{world.rank or ''}")
     with locked_by_first(world, output_dir=directory):
+        whole = place_of(directory)
+        temporary = whole.with_name(f".{whole.name}.making{world.rank or ''}")
 
         def prepare() -> dict | None:
             record = {
@@ -73,7 +74,7 @@ def make_once(
             seconds = round(time.monotonic() - began, 1)
             more = {"seconds": seconds, "outputs": _describe(temporary)}
             write_json(temporary / RECORD, record | more)
-            _put_in_place(temporary, directory)
+            _put_in_place(temporary, whole)
             _log(f"{stage}: {directory} written in {seconds:.0f} s")
         ranks.from_first(world, lambda: None)  # the product is there before anyone reads it
     return directory
@@ -122,6 +123,17 @@ def task_files(settings: TaskSettings) -> list[Path]:
     return [value for value in values if isinstance(value, Path) and value.exists()]
 
 
+def place_of(directory: Path, field: str = "output_dir") -> Path:
+    """The absolute path of an output directory; UserError when none can be of that name."""
+    try:
+        whole = Path(directory).resolve()
+    except (ValueError, OSError, RuntimeError) as error:  # a null character; a loop of links
+        raise UserError(f"{field}: {str(directory)!r}: no name of a directory: {error}") from None
+    if not whole.name:
+        raise UserError(f"{field}: {directory} is the root of the file system")
+    return whole
+
+
 @contextlib.contextmanager
 def locked(directory: Path, field: str = "output_dir") -> Iterator[None]:
     """Hold an output directory for this process; UserError when another process holds it.
@@ -130,7 +142,7 @@ def locked(directory: Path, field: str = "output_dir") -> Iterator[None]:
     The lock is a file next to the directory, which is removed at the end. It ends with the process,
     however that ends.
     """
-    whole = Path(directory).resolve()
+    whole = place_of(directory, field)
     path = whole.with_name(f".{whole.name}.lock")
     while True:
         try:
@@ -166,7 +178,7 @@ def locked_by_first(world: ranks.World, **directories: Path | None) -> Iterator[
         def hold() -> None:
             held = set()
             for field, directory in directories.items():
-                if directory is not None and (whole := Path(directory).resolve()) not in held:
+                if directory is not None and (whole := place_of(directory, field)) not in held:
                     stack.enter_context(locked(directory, field))
                     held.add(whole)
 
@@ -181,9 +193,9 @@ def read_record(directory: Path) -> dict | None:
     """
     try:
         record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         record = None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{directory / RECORD}: unreadable ({error}); remove {directory}") from None
     if record is None:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

@@ -105,7 +105,11 @@ def open_study(recipe: SearchRecipe):
     import optuna
 
     settings = recipe.search
-    recipe.output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        recipe.output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        where = recipe.output_dir
+        raise UserError(f"output_dir: {where}: cannot write: {error.strerror}") from None
     study = optuna.create_study(
         storage=f"sqlite:///{(recipe.output_dir / 'study.db').resolve()}",
         study_name="search",
