@@ -20,6 +20,7 @@ from finetune.training.output import Input, changes, fingerprints, locked
 from pretrain.encoders.config import locate, read_config
 
 BEST = "best"
+STUDY = "study.db"
 CANDIDATE = ".candidate"  # classifier of the trial that has just ended
 
 
@@ -110,8 +111,13 @@ def open_study(recipe: SearchRecipe):
     except OSError as error:
         where = recipe.output_dir
         raise UserError(f"output_dir: {where}: cannot write: {error.strerror}") from None
+    if not (recipe.output_dir / STUDY).exists() and any(recipe.output_dir.iterdir()):
+        raise UserError(  # a folder `best` in it would be replaced
+            f"{recipe.output_dir}: exists and was not made by this command; "
+            "name another output_dir or remove it"
+        )
     study = optuna.create_study(
-        storage=f"sqlite:///{(recipe.output_dir / 'study.db').resolve()}",
+        storage=f"sqlite:///{(recipe.output_dir / STUDY).resolve()}",
         study_name="search",
         pruner=(
             optuna.pruners.NopPruner()

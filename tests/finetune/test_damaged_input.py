@@ -10,7 +10,7 @@ from data_pipeline.base.errors import UserError
 from finetune import stages
 from finetune.__main__ import main
 from finetune.compress import check_report_dir
-from finetune.recipes import CompressRecipe, TextInRecipe
+from finetune.recipes import CompressRecipe, SearchRecipe, TextInRecipe
 from finetune.tasks import open_task
 from finetune.tasks.files import records
 from finetune.tasks.settings import TaskSettings
@@ -132,12 +132,19 @@ def test_a_report_dir_that_is_no_name(task):
 
 
 def test_a_file_in_place_of_a_search(encoder, task, tmp_path):
-    from finetune.recipes import SearchRecipe
-
     (tmp_path / "file").write_text("years of work")
     recipe = SearchRecipe(output_dir=tmp_path / "file", encoder=encoder, task=task)
     with pytest.raises(UserError, match=r"output_dir: .*file: cannot write: File exists"):
         search(recipe)
+
+
+def test_a_search_leaves_a_folder_of_others_alone(encoder, task, tmp_path):
+    (tmp_path / "mine" / "best").mkdir(parents=True)
+    (tmp_path / "mine" / "best" / "thesis.txt").write_text("years of work")
+    recipe = SearchRecipe(output_dir=tmp_path / "mine", encoder=encoder, task=task)
+    with pytest.raises(UserError, match="mine: exists and was not made by this command"):
+        search(recipe)
+    assert (tmp_path / "mine" / "best" / "thesis.txt").exists()
 
 
 @pytest.mark.parametrize("command", ["predict", "embed"])
