@@ -86,7 +86,7 @@ def write_text_in(recipe: TextInRecipe, directory: Path) -> None:
     deploy, kind = _described(recipe)
     max_length = int(deploy.get("max_length", 128))
     labels = read_labels(source, KINDS[kind].least_labels) if kind in KINDS else []
-    open_backend(source)  # its error says what is damaged; that of `onnx` does not
+    OnnxBackend(source / "model.onnx")  # its error says what is damaged; that of `onnx` does not
     model = onnx.load(str(source / "model.onnx"))
     opsets = {item.domain: item.version for item in model.opset_import}
     tokenizer = tokenizer_graph(source, max_length, recipe.pairs, opsets, model.ir_version)
