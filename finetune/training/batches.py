@@ -12,6 +12,7 @@ from finetune.tasks import Example
 from finetune.training.scores import SCORES, SampledScore, Score
 
 IGNORE = -100  # the label of tokens that no loss and no score counts; Paddle's own default
+PADDING, PADDING_SHARE = 64, 1 / 16  # see `sorted_by_length`
 WINDOW = 50  # batches whose examples are sorted by length together: little padding, still random
 
 
@@ -162,6 +163,19 @@ def shuffled(lengths: np.ndarray, batch_size: int, seed: int) -> Iterator[np.nda
 
 
 def sorted_by_length(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """All rows in batches of like length, longest first (the largest allocation comes first)."""
-    order = np.argsort(-lengths, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    """All rows in batches of like length, longest first (the largest allocation comes first).
+
+    A batch has at most `batch_size` rows, and no more padding than PADDING tokens or that share of
+    its tokens: one call more costs less than the padding would.
+    """
+    batches: list[list[int]] = []
+    padding = room = longest = 0
+    for row in np.argsort(-lengths, kind="stable"):
+        length = int(lengths[row])
+        padding += longest - length
+        room = max(PADDING, int(PADDING_SHARE * longest * len(batches[-1]))) if batches else 0
+        if not batches or len(batches[-1]) == batch_size or padding > room:
+            batches.append([])
+            padding, longest = 0, length
+        batches[-1].append(row)
+    return [np.array(rows) for rows in batches]

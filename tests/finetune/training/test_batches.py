@@ -1,7 +1,11 @@
 """Batches hold every example once, padded little."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from finetune.training.batches import Encoded, pad, shuffled, sorted_by_length
 
@@ -41,3 +45,20 @@ def test_padding():
     batch = data.take(np.array([0, 0]), 4)
     assert batch["token_type_ids"].tolist() == [[0, 1, 0, 0]] * 2
     assert batch["labels"].tolist() == [2, 2]
+
+
+@given(st.lists(st.integers(1, 512), max_size=200), st.integers(1, 40))
+def test_every_row_once_in_batches_with_little_padding(lengths, batch_size):
+    lengths = np.array(lengths, np.int64)
+    batches = sorted_by_length(lengths, batch_size)
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    for rows in batches:
+        of_batch = lengths[rows]
+        assert 1 <= len(rows) <= batch_size
+        assert list(of_batch) == sorted(of_batch, reverse=True)
+        padding = len(rows) * of_batch[0] - of_batch.sum()
+        assert padding <= max(64, of_batch[0] * (len(rows) - 1) / 16)
+    for one, following in itertools.pairwise(batches):  # none could have held more
+        full, more = len(one) == batch_size, lengths[one[0]] - lengths[following[0]]
+        padding = len(one) * lengths[one[0]] - lengths[one].sum() + more
+        assert full or padding > max(64, int(lengths[one[0]] * len(one) / 16))
