@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_pipeline.base.errors import UserError, command
+from data_pipeline.base.quiet import without_startup_talk
 
 if TYPE_CHECKING:
     from pretrain.training.settings import TrainingRecipe
 
 
 @command
+@without_startup_talk()
 def main(argv: list[str] | None = None) -> int:
     """Dispatch on the first word."""
     parser = argparse.ArgumentParser(prog="python -m pretrain", description=__doc__)

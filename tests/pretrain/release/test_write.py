@@ -1,7 +1,11 @@
 """A release is what stock PaddleNLP reads, with the weights of the checkpoint."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +54,20 @@ def test_stock_paddlenlp_reads_it(trained, tmp_path):
     checkpoint = weights.read(trained.output_dir / "checkpoints" / "step-4" / "model.safetensors")
     assert (checkpoint["encoder.embeddings.word_embeddings.weight"] == stored[
         "embeddings.word_embeddings.weight"]).all()  # fmt: skip
+
+
+def test_paddle_s_talk_at_its_start_is_not_shown(trained, tmp_path):
+    words = ["release", str(trained.output_dir), "--output", str(tmp_path / "released")]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "pretrain", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "OMP_NUM_THREADS" not in done.stderr
+    assert "parameters after 4 steps" in done.stdout
 
 
 def test_it_needs_nothing_but_the_run(tiny_root, tmp_path):
