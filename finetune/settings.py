@@ -11,7 +11,8 @@ from finetune.prune.criteria import CRITERIA, SCOPES, WIDTH_CRITERIA
 from finetune.quantise.calibration import METHODS
 from finetune.training.scores import ALL_SCORES
 
-MaxLength = Annotated[int, Field(ge=4, le=4096)]  # [CLS], two tokens and [SEP] at least
+LONGEST = 4096  # tokens of a text
+MaxLength = Annotated[int, Field(ge=4, le=LONGEST)]  # [CLS], two tokens and [SEP] at least
 Epochs = Annotated[float, Field(gt=0, le=1000)]
 BatchSize = Annotated[int, Field(ge=1, le=65536)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]

@@ -14,7 +14,7 @@ from data_pipeline.base.machine import int8_weight_peak
 from data_pipeline.base.recipes import check
 from finetune.deploy.formats import check_inputs
 from finetune.deploy.onnx_session import CPU, CUDA, DISABLED, open_session
-from finetune.settings import InferenceSettings
+from finetune.settings import LONGEST, InferenceSettings
 from finetune.training.batches import Encoded, sorted_by_length
 from finetune.training.files import check_threshold
 
@@ -33,7 +33,7 @@ def read_deploy(directory: Path) -> dict:
     path = Path(directory) / "deploy.json"
     try:
         deploy = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise UserError(
             f"{path}: missing or not JSON; `export` and `quantise` write deployable directories"
         ) from None
@@ -50,6 +50,8 @@ def read_deploy(directory: Path) -> dict:
         value = deploy.get(name, least)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise UserError(f"{path}: {name} {value!r} is not a whole number of {least} or more")
+    if deploy.get("max_length", 4) > LONGEST:
+        raise UserError(f"{path}: max_length {deploy['max_length']} is more than {LONGEST}")
     check_threshold(deploy, path)
     return deploy
 

@@ -39,6 +39,8 @@ SIZES = (
     *("vocab_size", "max_position_embeddings", "type_vocab_size", "task_type_vocab_size"),
     "embedding_size",
 )
+LARGEST = {"num_hidden_layers": 1000}  # of a size; of others:
+LARGEST_SIZE = 2**24
 NUMBERS = (
     *("hidden_dropout_prob", "attention_probs_dropout_prob"),
     *("initializer_range", "layer_norm_eps"),
@@ -151,8 +153,9 @@ def config_problems(config: dict) -> list[str]:
     problems = []
     for name in SIZES:
         value = config.get(name, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            problems.append(f"{name} {value!r} is not a whole number of 1 or more")
+        largest = LARGEST.get(name, LARGEST_SIZE)
+        if not is_whole(value) or not 1 <= value <= largest:
+            problems.append(f"{name} {value!r} is not a whole number from 1 to {largest}")
     if problems:
         return problems
     sizes = DEFAULT_SIZES | config
@@ -167,9 +170,14 @@ def config_problems(config: dict) -> list[str]:
             problems.append(f"{name} {value!r} is not a number from 0 to less than 1")
     for name, end in (("pad_token_id", "vocab_size"), ("task_id", "task_type_vocab_size")):
         value = config.get(name, 0)
-        if not isinstance(value, int) or value < 0 or value >= config.get(end, value + 1):
+        if not is_whole(value) or value < 0 or value >= config.get(end, value + 1):
             problems.append(f"{name} {value!r} is not a number from 0 to less than {end}")
     for name, valid in MUST_BE.items():
         if config.get(name, valid[0]) not in valid:
             problems.append(f"{name} {config[name]!r} is not among {', '.join(map(repr, valid))}")
     return problems
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value of a config.json is a whole number; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -129,6 +129,8 @@ def corrupt(directory, name, content):
         ("deploy.json", b"[1]", r"deploy\.json: must be a JSON object"),
         ("deploy.json", b'{"backend": "tvm", "max_length": 9}', "'tvm' is not one of onnxruntime"),
         ("deploy.json", b'{"backend": "onnxruntime", "max_length": "9"}', "max_length '9'"),
+        ("deploy.json", b'{"backend": "onnxruntime", "max_length": %d}' % 10**30, "more than 4096"),
+        ("deploy.json", b"[" * 100_000, "missing or not JSON"),
         ("deploy.json", b'{"backend": []}', r"backend \[\] is not a name"),
         ("deploy.json", b'{"backend": "onnxruntime", "kind": {}}', r"kind {} is not a name"),
         ("vocab.txt", None, r"vocab\.txt"),

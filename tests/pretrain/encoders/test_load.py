@@ -282,6 +282,13 @@ def test_a_name_is_found_where_paddlenlp_keeps_its_models(tmp_path, monkeypatch)
         ('{"model_type": "bert", "hidden_act": "gelu_new"}', "hidden_act 'gelu_new' is not among"),
         ('{"model_type": "bert", "hidden_size": 30}', "hidden_size 30 is not a multiple of"),
         ('{"model_type": "bert", "hidden_size": "30"}', "hidden_size '30' is not a whole number"),
+        (
+            '{"model_type": "bert", "hidden_size": 1e30}',
+            "hidden_size 1e+30 is not a whole number",
+        ),
+        ('{"model_type": "bert", "vocab_size": 1000000000000}', "from 1 to 16777216"),
+        ('{"model_type": "bert", "num_hidden_layers": 1000000000}', "from 1 to 1000"),
+        ('{"model_type": "bert", "pad_token_id": true}', "pad_token_id True is not a number"),
         ('{"model_type": "bert", "hidden_dropout_prob": NaN}', "hidden_dropout_prob nan"),
         ('{"model_type": "bert", "pad_token_id": -1}', "pad_token_id -1"),
         ('{"model_type": "bert", "position_embedding_type": "relative_key"}', "relative_key"),
