@@ -142,32 +142,47 @@ def build(root: Path, examples: list, scale: int) -> None:
     All graphs are fused by the same optimiser, as `finetune export` does. INT8 is what the shipped
     recipes ask for.
     """
-    from data_pipeline.text.encode import WordPieceEncoder
     from finetune.deploy.deployed import DeployedClassifier
-    from finetune.quantise.quantise import calibration_batches, quantise_file
-    from finetune.training import classifier
 
     bert = random_classifier("BertModel", 12 // scale, "gelu")
     to_onnx(bert, root / PEER)
     mini = random_classifier("PPMiniLMModel", 6 // scale, "relu")
     to_onnx(mini, root / STAGES[0])
     to_onnx(DeployedClassifier(mini), root / STAGES[1])
-    classifier.resize(mini, [9] * (6 // scale), [2304] * (6 // scale))
-    mini.eval()
-    to_onnx(DeployedClassifier(mini), root / STAGES[2])
     small = random_classifier("PPMiniLMModel", max(1, 3 // scale), "relu", SMALL_HIDDEN)
     to_onnx(DeployedClassifier(small), root / SMALL_FP32)
-    data = encode(WordPieceEncoder(root / "vocab.txt"), examples, LENGTH)
-    settings = load(CompressRecipe, RECIPE).quantise
-    batches = calibration_batches(data, settings)
-    for source, name in ((PEER, PEER_INT8), (STAGES[2], STAGES[3]), (SMALL_FP32, SMALL_INT8)):
-        (root / name).mkdir()
-        paths = (root / source / "model.onnx", root / name / "model.onnx")
-        quantise_file(*paths, settings, batches, root / source)
-    product = root / STAGES[3]
+    write_product(root, examples, mini)
+    for source, name in ((PEER, PEER_INT8), (SMALL_FP32, SMALL_INT8)):
+        quantise(root, source, name, examples)
+
+
+def write_product(root: Path, examples: list, mini) -> Path:
+    """The deployable directory of the product, from a model of full width, which is pruned."""
+    from finetune.deploy.deployed import DeployedClassifier
+    from finetune.training import classifier
+
+    layers = len(mini.layers)
+    classifier.resize(mini, [9] * layers, [2304] * layers)
+    mini.eval()
+    to_onnx(DeployedClassifier(mini), root / STAGES[2])
+    product = quantise(root, STAGES[2], STAGES[3], examples)
     (product / "vocab.txt").write_bytes((root / "vocab.txt").read_bytes())
     write_json(product / "labels.json", [str(label) for label in range(LABELS)])
     write_json(product / "deploy.json", {"backend": "openvino", "max_length": LENGTH})
+    return product
+
+
+def quantise(root: Path, source: str, name: str, examples: list) -> Path:
+    """`root`/`name` with the INT8 graph of the row `source`."""
+    from data_pipeline.text.encode import WordPieceEncoder
+    from finetune.quantise.quantise import calibration_batches, quantise_file
+
+    data = encode(WordPieceEncoder(root / "vocab.txt"), examples, LENGTH)
+    settings = load(CompressRecipe, RECIPE).quantise
+    (root / name).mkdir()
+    paths = (root / source / "model.onnx", root / name / "model.onnx")
+    quantise_file(*paths, settings, calibration_batches(data, settings), root / source)
+    return root / name
 
 
 def random_classifier(architecture: str, layers: int, activation: str, hidden: int = HIDDEN):

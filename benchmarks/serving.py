@@ -1,8 +1,9 @@
 """How much of a model's speed is left when it is served over HTTP, and how long clients wait.
 
-    python benchmarks/serving.py MODEL [--json FILE]
+    python benchmarks/serving.py [MODEL] [--json FILE]
 
-MODEL is what `export` or `quantise` wrote. `python -m finetune serve MODEL` runs in a process of
+MODEL is what `export` or `quantise` wrote; without one, a classifier of the published size, pruned
+and in INT8, with random weights. `python -m finetune serve MODEL` runs in a process of
 its own; clients send one text a request over kept connections, each its next one when it has the
 answer.
 In every round, in turn: `Predictor` in batches of 16, one client, 16 clients.
@@ -24,6 +25,7 @@ import selectors
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -43,7 +45,7 @@ from finetune.tasks.settings import TaskSettings
 from launch.nodes.addresses import free_port
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = ("onnxruntime", "uvicorn", "httptools", "uvloop", "numpy")
+LIBRARIES = ("openvino", "onnxruntime", "uvicorn", "httptools", "uvloop", "numpy")
 HOST, BATCH, CLIENTS = "127.0.0.1", 16, (1, 16)
 START_SECONDS, ANSWER_SECONDS = 120, 60
 LENGTH = re.compile(rb"\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -54,8 +56,12 @@ def main(argv: list[str] | None = None) -> int:
     """Measure, print the table, write JSON."""
     arguments = parse(argv)
     texts = texts_of(arguments.texts)
-    predictor = Predictor(arguments.model, arguments.threads, BATCH)
-    with service(arguments.model, arguments.threads) as port:
+    with contextlib.ExitStack() as stack:
+        model = arguments.model
+        if model is None:
+            model = published_size(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        predictor = Predictor(model, arguments.threads, BATCH)
+        port = stack.enter_context(service(model, arguments.threads))
         rounds = [
             measure_round(predictor, port, texts, arguments.requests)
             for _ in range(arguments.rounds + 1)
@@ -70,13 +76,25 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("model", type=Path, help="a directory that export or quantise wrote")
+    parser.add_argument(
+        "model", type=Path, nargs="?", help="a directory that export or quantise wrote"
+    )
     parser.add_argument("--json", type=Path, help="write figures and raw rounds there")
     parser.add_argument("--texts", type=Path, help="one text a line; default: titles of iNEWS")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=800, help="requests a round and client set")
     return parser.parse_args(argv)
+
+
+def published_size(root: Path) -> Path:
+    """The product of benchmarks/inference.py, with random weights, in `root`."""
+    from benchmarks import inference
+
+    inference.write_vocab(root / "vocab.txt")
+    examples = open_task(TaskSettings(name="inews")).split("test")[: inference.TITLES]
+    mini = inference.random_classifier("PPMiniLMModel", 6, "relu")
+    return inference.write_product(root, examples, mini)
 
 
 def texts_of(path: Path | None) -> list[str]:

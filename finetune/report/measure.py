@@ -12,7 +12,6 @@ from finetune.settings import ReportSettings
 from finetune.training.batches import Encoded
 
 Name = TypeVar("Name")
-WARM_UP = 2  # rounds that are not counted
 
 
 def measure_speed(
@@ -46,9 +45,13 @@ def measure_speed(
 def latencies(
     backends: dict[Name, Backend], batches: dict[Name, list[dict]], repeats: int
 ) -> dict[Name, np.ndarray]:
-    """Milliseconds of each call, float64 [repeats] by model; round by round, models in turn."""
+    """Milliseconds of each call, float64 [repeats] by model; round by round, models in turn.
+
+    As many rounds as there are batches come first and are not counted: a runtime may prepare itself
+    for each new shape, and a service has seen them all.
+    """
     times = {name: np.empty(repeats) for name in backends}
-    for number in range(-WARM_UP, repeats):
+    for number in range(-max(map(len, batches.values())), repeats):
         for name, backend in backends.items():
             batch = batches[name][number % len(batches[name])]
             began = time.perf_counter()
