@@ -103,7 +103,8 @@ def test_contenders_that_a_device_cannot_run_are_left_out():
         options = {"torch": None, "device": "cpu", "contenders": None, "threads": 1} | changes
         return step.contenders(argparse.Namespace(**options))
 
-    assert names() == ["published", "published_eval", "ours", "ours_dynamic", "ours_engine"]
+    ours = ["ours", "ours_dynamic", "ours_engine", "ours_half", "ours_onnx", "ours_onnx_int8"]
+    assert names() == ["published", "published_eval", *ours]
     assert names(device="gpu", torch="python")[:4] == [
         "published", "published_eval", "ours_dynamic", "ours_bfloat16",
     ]  # fmt: skip
