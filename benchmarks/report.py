@@ -13,7 +13,8 @@ def write(
     path: Path | None, figures: dict[str, float], settings: dict, libraries: tuple[str, ...], **raw
 ) -> None:
     """`figures` by name, what they were measured on and with, and the raw repeats; to no path,
-    nothing. Settings that JSON does not have are written as text."""
+    nothing. Settings that JSON does not have are written as text, absolute paths by their last
+    part: where they are on one machine tells others nothing."""
     if path is None:
         return
     report = {
@@ -44,4 +45,6 @@ def _git(folder: Path, *words: str) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    return value if isinstance(value, (str, int, float, bool, list, type(None))) else str(value)
+    if isinstance(value, (str, Path)):
+        return Path(value).name if Path(value).is_absolute() else str(value)
+    return value if isinstance(value, (int, float, bool, list, type(None))) else str(value)

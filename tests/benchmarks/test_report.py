@@ -15,10 +15,11 @@ def git(folder, *words):
 
 
 def test_the_file_says_on_what_and_when_it_was_measured(tmp_path):
-    report.write(tmp_path / "a.json", {"x": 1.5}, {"folder": Path("y")}, ("numpy",), runs=[1, 2])
+    settings = {"folder": Path("y"), "torch": "/home/me/bin/python", "shards": tmp_path / "shards"}
+    report.write(tmp_path / "a.json", {"x": 1.5}, settings, ("numpy",), runs=[1, 2])
     values = json.loads((tmp_path / "a.json").read_text())
     assert values["figures"] == {"x": 1.5} and values["runs"] == [1, 2]
-    assert values["settings"] == {"folder": "y"}
+    assert values["settings"] == {"folder": "y", "torch": "python", "shards": "shards"}
     assert set(values["machine"]) >= {"cpu", "cores", "python", "numpy"}
     age = datetime.now(UTC) - datetime.fromisoformat(values["date"])
     assert 0 <= age.total_seconds() < 60
