@@ -162,7 +162,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     The choice depends on Paddle's generator alone. `p` is rounded to a multiple of 1 / DRAWN.
     """
     seed = int(paddle.randint(0, 2**31 - 1, [1]))
-    count, limit = math.prod(x.shape), round(p * DRAWN)
+    count, limit = math.prod(x.shape), min(round(p * DRAWN), DRAWN - 1)
     drawn = np.random.SFC64(seed).random_raw(-(-count // AT_ONCE)).view(np.uint16)[:count]
     mask = np.multiply(drawn >= limit, np.float32(DRAWN / (DRAWN - limit)))
     return x * paddle.to_tensor(mask.reshape(x.shape))

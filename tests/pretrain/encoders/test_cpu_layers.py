@@ -200,6 +200,11 @@ def test_dropout_keeps_the_mean_and_the_share_that_it_is_told(p, seed, rows):
     assert set(np.unique(y.numpy())) <= {np.float32(0), np.float32(2**16 / (2**16 - limit))}
 
 
+def test_some_elements_are_kept_whatever_the_probability():
+    """A recipe may ask for anything below 1."""
+    assert np.isfinite(dropout(paddle.ones([1000]), 0.999_999).numpy()).all()
+
+
 def test_dropout_is_decided_by_paddles_seed():
     def drawn(seed):
         paddle.seed(seed)
