@@ -50,7 +50,7 @@ def test_values_and_gradients_are_those_of_the_formula(lead, inner, outer):
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(2, 9), st.floats(0.1, 30),
-    st.floats(-30, 30), st.integers(0, 99),
+    st.floats(-10, 10), st.integers(0, 99),
 )  # fmt: skip
 def test_layer_norm_is_its_formula(lead, width, spread, middle, seed):
     """In float64, with the gradient as a difference of the function itself."""
@@ -59,7 +59,8 @@ def test_layer_norm_is_its_formula(lead, width, spread, middle, seed):
     for parameter in (original.weight, original.bias):
         parameter.set_value(random.normal(size=width).astype("float32"))
     x, upstream = (random.normal(size=(*lead, width)) for _ in range(2))
-    x = (x * spread + middle).astype("float32")
+    # Of values that are equal but for their last digits float32 knows no deviation.
+    x = ((x / 10 + np.arange(width) + middle) * spread).astype("float32")
     weight, bias = original.weight.numpy(), original.bias.numpy()
 
     def norm(x, weight, bias):
