@@ -18,6 +18,7 @@ class RankGroup:
     """The ranks that share a relation group, seen from one of them."""
 
     process_group: object
+    """Paddle's group of them; None: all ranks of the run."""
     parts: int
     """Number of these ranks."""
     part: int

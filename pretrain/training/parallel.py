@@ -48,6 +48,8 @@ def share_groups(world: World, parts: int) -> RankGroup | None:
     where each rank has whole groups. Every rank must call it."""
     if parts == 1:
         return None
+    if parts == world.size:  # the ranks have met; a group of their own would be one more meeting
+        return RankGroup(None, parts, world.rank)
     groups = [
         paddle.distributed.new_group(list(range(first, first + parts)))
         for first in range(0, world.size, parts)
