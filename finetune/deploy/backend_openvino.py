@@ -11,7 +11,7 @@ from finetune.deploy.formats import check_inputs
 
 LENGTH_STEP = 8
 """Texts are padded to a multiple of it. OpenVINO prepares kernels for each new shape of a batch and
-keeps them: with every length there were eight times as many, which took memory and time."""
+keeps them: with every length there are eight times as many, which take memory."""
 
 
 class OpenVinoBackend:

@@ -103,8 +103,9 @@ class Normalise(paddle.autograd.PyLayer):
         product = upstream * normal
         by_x = None
         if ctx.x_learns:
-            by_x = upstream * weight - paddle.matmul(upstream, mean_of * weight.unsqueeze(1))
-            by_x -= normal * paddle.matmul(product, mean_of * weight.unsqueeze(1))
+            weighted_mean_of = mean_of * weight.unsqueeze(1)
+            by_x = upstream * weight - paddle.matmul(upstream, weighted_mean_of)
+            by_x -= normal * paddle.matmul(product, weighted_mean_of)
             by_x = (by_x * inverse).reshape(x.shape)
         return by_x, *(paddle.matmul(sum_of, y).reshape([-1]) for y in (product, upstream))
 
